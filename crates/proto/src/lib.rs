@@ -1,1 +1,18 @@
-//! See docs/architecture.md.
+//! The wire: generated from `/proto`, and the conversions to and from `types`.
+//!
+//! The only home of generated code. Nothing here decides.
+
+/// The public API (`proto/tidemill/v1`).
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
+pub mod v1 {
+    tonic::include_proto!("tidemill.v1");
+}
+
+/// Between the nodes of a cluster (`proto/tidemill/peer/v1`).
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
+pub mod peer {
+    tonic::include_proto!("tidemill.peer.v1");
+}
+
+/// All descriptors, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

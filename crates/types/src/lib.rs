@@ -1,1 +1,12 @@
-//! See docs/architecture.md.
+//! The nouns of Tidemill: ids, timestamps, limits, messages, flow documents.
+//!
+//! Everything else depends on this crate, so it depends on nothing that acts: no runtime, no
+//! clock, no randomness, no wire format.
+
+pub mod error;
+pub mod id;
+pub mod time;
+
+pub use error::ErrorClass;
+pub use id::{ExecutionId, FlowId, IdError, NodeId, PartitionId, StepId, TaskId};
+pub use time::Timestamp;
