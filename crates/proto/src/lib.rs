@@ -8,10 +8,13 @@ pub mod v1 {
     tonic::include_proto!("tidemill.v1");
 }
 
-/// Between the nodes of a cluster (`proto/tidemill/peer/v1`).
-#[allow(clippy::all, clippy::pedantic, missing_docs)]
+/// Between the nodes of a cluster (`proto/tidemill/peer`). Not a public API.
 pub mod peer {
-    tonic::include_proto!("tidemill.peer.v1");
+    /// The only version so far.
+    #[allow(clippy::all, clippy::pedantic, missing_docs)]
+    pub mod v1 {
+        tonic::include_proto!("tidemill.peer.v1");
+    }
 }
 
 /// All descriptors, for gRPC reflection.
