@@ -4,7 +4,9 @@
 //! clock, no randomness, no wire format.
 
 pub mod error;
+pub mod flow;
 pub mod id;
+pub mod limits;
 pub mod time;
 
 pub use error::ErrorClass;
