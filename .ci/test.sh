@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Builds and runs every test of the workspace, by cargo-nextest or else by cargo test, then the
+# doctests. The last line is always 'N passed, N failed'; the exit code is 0 only if all passed.
+#
+# Arguments are given to the test runner, for example: .ci/test.sh -p tidemill-core
+set -euo pipefail
+cd "$(dirname "$0")/.."
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+passed=0
+failed=0
+status=0
+scope=("$@")
+[ ${#scope[@]} -gt 0 ] || scope=(--workspace)
+
+# Adds up what `cargo test` prints for each test binary.
+count_cargo_test() {
+  passed=$((passed + $(sed -n 's/^test result: .* \([0-9]*\) passed;.*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')))
+  failed=$((failed + $(sed -n 's/^test result: .* \([0-9]*\) failed;.*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')))
+}
+
+# The number before a word in nextest's summary line, for example 'Summary [ 1s] 9 tests run: 8 passed, 1 failed'.
+summary() {
+  sed 's/\x1b\[[0-9;]*m//g' "$log" | sed -n "s/^ *Summary .*[^0-9]\([0-9][0-9]*\) $1.*/\1/p" | awk '{n += $1} END {print n + 0}'
+}
+
+if cargo nextest --version > /dev/null 2>&1; then
+  cargo nextest run "${scope[@]}" --no-fail-fast --no-tests=pass 2>&1 | tee "$log" || status=1
+  passed=$(summary passed)
+  failed=$(($(summary failed) + $(summary 'timed out') + $(summary 'exec failed')))
+else
+  cargo test "${scope[@]}" --no-fail-fast --lib --bins --tests 2>&1 | tee "$log" || status=1
+  count_cargo_test
+fi
+
+echo "== doctests"
+cargo test "${scope[@]}" --doc --no-fail-fast --quiet 2>&1 | tee "$log" || status=1
+count_cargo_test
+
+# A build that fails runs no test: that is a failure, and must not read like a clean run.
+if [ $status -ne 0 ] && [ "$failed" -eq 0 ]; then
+  echo "test.sh: the tests did not run to their end (see above)" >&2
+  failed=1
+fi
+echo "$passed passed, $failed failed"
+exit $status

@@ -1,0 +1,76 @@
+# One door to everything: `make` explains. Every target works on a fresh machine with Rust, git and
+# a C++ compiler: it installs what is missing (saying so), and builds RocksDB once into a cache.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+# Tests and the demo look for the binary here.
+debug_binary := $(CARGO_TARGET_DIR)/debug/tidemill
+release_binary := $(CARGO_TARGET_DIR)/release/tidemill
+
+# Tests run in the dev profile: our code is checked with debug assertions on (openraft has valuable
+# ones), dependencies are optimised. The demo and the benches measure, so they build for release.
+# Every cargo call finds RocksDB by .cargo/config.toml, so `make` and a bare `cargo` share one build.
+
+.PHONY: help
+help: ## Explain the targets (this text)
+	@echo "Tidemill: a durable flow engine. Targets:"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 12
+	@echo
+	@echo "First use: make demo (a three-node cluster that loses its leader), or make test."
+	@echo "RocksDB is built once into $${TIDEMILL_CACHE:-~/.cache/tidemill} (13 minutes on 2 cores)."
+
+.PHONY: deps
+deps: ## Install what a build needs and is missing (apt, cargo-nextest), then build RocksDB once
+	@.ci/deps.sh
+	@.ci/rocksdb.sh > /dev/null
+
+.PHONY: build
+build: deps ## Build everything for development
+	@echo "== build (dev profile) into $(CARGO_TARGET_DIR)"
+	@cargo build --workspace --bins --examples
+
+.PHONY: release
+release: deps ## Build the tidemill binary for release
+	@echo "== build (release profile) into $(CARGO_TARGET_DIR)"
+	@cargo build --release -p tidemill
+	@echo "built $(release_binary)"
+
+.PHONY: test
+test: deps ## Build and run all tests and doctests (PACKAGE=tidemill-core for one crate)
+	@echo "== build for tests into $(CARGO_TARGET_DIR)"
+	@# Bins and tests in one call: the black-box tests start the binary, and one call unifies
+	@# the dependencies' features, so that nothing is compiled twice.
+	@cargo build --workspace --bins --tests --examples
+	@echo "== tests"
+	@TIDEMILL_BIN=$(debug_binary) .ci/test.sh $(if $(PACKAGE),-p $(PACKAGE))
+
+.PHONY: lint
+lint: deps ## Check formatting, clippy, docs, licences and scripts; changes nothing
+	@.ci/lint.sh
+
+.PHONY: verify
+verify: lint test ## Everything that CI checks; changes nothing
+
+.PHONY: fix
+fix: deps ## Format, and apply what clippy can fix (writes to your files)
+	@cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged --quiet
+	@cargo fmt --all
+
+.PHONY: demo
+demo: release ## Three local nodes, the sample flows, 1,000 executions, a killed leader, a verified journal
+	@TIDEMILL_BIN=$(release_binary) cluster/demo.sh
+
+.PHONY: bench
+bench: release ## Measure executions per second and CPU per execution against a local node
+	@cargo build --release -p tidemill-loadtest
+	@TIDEMILL_BIN=$(release_binary) $(CARGO_TARGET_DIR)/release/tidemill-loadtest $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what was built and local clusters' data (RocksDB's cache stays)
+	@cargo clean
+	@if [ -x cluster/cluster.sh ]; then cluster/cluster.sh wipe; fi
+	@rm -f .rocksdb
