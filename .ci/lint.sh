@@ -2,8 +2,8 @@
 # The lint gate: formatting, clippy, documentation, dependencies, shell scripts. Changes nothing;
 # runs every check even when an early one fails, and then names those that failed.
 #
-# `cargo deny` and `shellcheck` run where they are installed. Without them the licence, source and
-# unused-dependency rules are still held: by tests/tests/dependencies.rs, which reads deny.toml.
+# `cargo deny` and `shellcheck` run where they are installed. Without cargo-deny the
+# licence and source rules are still held: by tests/tests/dependencies.rs, which reads deny.toml.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 failed=()
