@@ -5,7 +5,6 @@
 //! path, where serde would stop at the first one. Says nothing about what a document means; that is
 //! `tidemill_core::flow`.
 
-mod duration;
 mod graph;
 mod trigger;
 
@@ -14,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-pub use duration::{DurationError, FlowDuration};
+pub use crate::duration::{DurationError, FlowDuration};
 pub use graph::{Edge, EdgeConfig, Graph, Join, LoopLimit, Node, On, Retry};
 pub use trigger::{Reply, Trigger, WebhookTrigger};
 

@@ -47,3 +47,18 @@ pub const FLOW_DURATION_MS_MAX: u64 = 3_660 * 24 * 60 * 60 * 1_000;
 pub const NODE_CONCURRENCY_MAX: u32 = 10_000;
 /// Largest `loop.maxIterations` of a node: as many as an execution may have steps.
 pub const NODE_ITERATIONS_MAX: u32 = 100_000;
+
+// Schedules.
+
+/// Most bytes in one cron expression.
+pub const CRON_EXPRESSION_BYTES_MAX: usize = 512;
+/// Shortest `every`: below this a schedule is a busy loop, and each firing is a row and an execution.
+pub const SCHEDULE_EVERY_MS_MIN: u64 = 100;
+/// Longest `every`: 3,660 days.
+pub const SCHEDULE_EVERY_MS_MAX: u64 = 3_660 * 24 * 60 * 60 * 1_000;
+/// Longest `jitter`: one day.
+pub const SCHEDULE_JITTER_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Longest `catchUp.window`: 3,660 days.
+pub const SCHEDULE_CATCH_UP_WINDOW_MS_MAX: u64 = 3_660 * 24 * 60 * 60 * 1_000;
+/// Most occurrences in one preview.
+pub const SCHEDULE_PREVIEW_MAX: usize = 10_000;

@@ -1,9 +1,12 @@
 //! Durations as documents write them: `500ms`, `30s`, `5m`, `1h30m`, `7d`.
+//!
+//! Owns the one grammar for them, here because schedules need it as well as flows. It sets no limits (each
+//! user of a duration has its own) and never guesses a unit: a bare number is refused.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Unit names with their length in milliseconds, longest first, as they are written.
 const UNITS: [(&str, u64); 6] = [
@@ -95,6 +98,38 @@ impl fmt::Display for FlowDuration {
 impl Serialize for FlowDuration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// A duration as its author wrote it, not yet checked.
+///
+/// Documents that serde reads hold this rather than [`FlowDuration`], so that validation can report a bad
+/// duration by its path beside every other problem, where serde would stop at the first one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DurationText(String);
+
+impl DurationText {
+    /// The text as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The duration that the text means.
+    pub fn parse(&self) -> Result<FlowDuration, DurationError> {
+        self.0.parse()
+    }
+}
+
+impl From<&str> for DurationText {
+    fn from(text: &str) -> Self {
+        DurationText(text.to_owned())
+    }
+}
+
+impl From<FlowDuration> for DurationText {
+    fn from(duration: FlowDuration) -> Self {
+        DurationText(duration.to_string())
     }
 }
 
