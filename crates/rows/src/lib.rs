@@ -6,8 +6,12 @@
 
 pub mod batch;
 pub mod fence;
+pub mod journal;
 pub mod key;
+pub mod table;
+pub mod wire;
 
 pub use batch::{Batch, BatchError, Mutation};
 pub use fence::{Epoch, Fence, FenceRefusal};
 pub use key::{Key, Table};
+pub use wire::{Hash, RowError, Stored};

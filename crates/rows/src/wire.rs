@@ -1,0 +1,360 @@
+//! Rows as protobuf, straight from and to our own types.
+//!
+//! [`stored!`] declares a struct and its field numbers in one place and uses prost's primitives for
+//! the bytes: fields in order of their numbers, default values left out, unknown fields skipped. So
+//! equal rows have equal bytes (the journal's hash chain relies on it), and a newer version's fields
+//! do not stop an older one. See `docs/adr/0002-rows.md` for why this is not generated code.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::encoding::{self, DecodeContext, WireType};
+use thiserror::Error;
+use tidemill_types::{ExecutionId, FlowId, Timestamp};
+
+/// Why bytes are not the row that they should be: damage, never a caller's mistake.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("stored {what} cannot be read: {reason}")]
+pub struct RowError {
+    /// The type that was expected.
+    pub what: &'static str,
+    /// What does not fit.
+    pub reason: String,
+}
+
+/// A type that can be a whole row.
+pub trait Stored: Sized {
+    /// The row's bytes.
+    fn to_bytes(&self) -> Bytes;
+
+    /// Reads a row; byte fields share the bytes given.
+    ///
+    /// # Errors
+    /// [`RowError`] when the bytes are damaged.
+    fn from_bytes(bytes: Bytes) -> Result<Self, RowError>;
+}
+
+/// A type that can be a field of a row.
+pub trait Field: Default {
+    /// Writes the field unless it has its default value.
+    fn put(&self, tag: u32, out: &mut BytesMut);
+
+    /// Reads one occurrence of the field.
+    ///
+    /// # Errors
+    /// prost's, when the bytes do not fit the type.
+    fn merge(&mut self, wire: WireType, bytes: &mut Bytes) -> Result<(), prost::DecodeError>;
+}
+
+/// A field whose every value can be told from absence, so that it can be optional or repeated.
+pub trait Element: Field {
+    /// Writes the field even when it has its default value.
+    fn put_always(&self, tag: u32, out: &mut BytesMut);
+}
+
+macro_rules! scalar {
+    ($type:ty, $codec:ident) => {
+        impl Field for $type {
+            fn put(&self, tag: u32, out: &mut BytesMut) {
+                if *self != <$type>::default() {
+                    encoding::$codec::encode(tag, self, out);
+                }
+            }
+
+            fn merge(
+                &mut self,
+                wire: WireType,
+                bytes: &mut Bytes,
+            ) -> Result<(), prost::DecodeError> {
+                encoding::$codec::merge(wire, self, bytes, DecodeContext::default())
+            }
+        }
+
+        impl Element for $type {
+            fn put_always(&self, tag: u32, out: &mut BytesMut) {
+                encoding::$codec::encode(tag, self, out);
+            }
+        }
+    };
+}
+
+scalar!(u32, uint32);
+scalar!(u64, uint64);
+scalar!(i64, int64);
+scalar!(bool, bool);
+scalar!(String, string);
+scalar!(Bytes, bytes);
+
+/// Defines [`Field`] and [`Element`] by way of another field type.
+macro_rules! via {
+    ($type:ty, $through:ty, $to:expr, $from:expr) => {
+        impl Field for $type {
+            fn put(&self, tag: u32, out: &mut BytesMut) {
+                if *self != <$type>::default() {
+                    Element::put_always(self, tag, out);
+                }
+            }
+
+            fn merge(
+                &mut self,
+                wire: WireType,
+                bytes: &mut Bytes,
+            ) -> Result<(), prost::DecodeError> {
+                let mut through = <$through>::default();
+                Field::merge(&mut through, wire, bytes)?;
+                *self = $from(through)?;
+                Ok(())
+            }
+        }
+
+        impl Element for $type {
+            fn put_always(&self, tag: u32, out: &mut BytesMut) {
+                Element::put_always(&$to(self), tag, out);
+            }
+        }
+    };
+}
+
+/// A prost error with our own text. prost gives no public constructor but this derivative one.
+pub(crate) fn invalid() -> prost::DecodeError {
+    // An over-long varint is the shortest input that prost refuses.
+    encoding::decode_varint(&mut [0xff_u8; 11].as_slice())
+        .err()
+        .unwrap_or_else(|| unreachable!("eleven continuation bytes are no varint"))
+}
+
+fn exactly<const N: usize>(bytes: &Bytes) -> Result<[u8; N], prost::DecodeError> {
+    <[u8; N]>::try_from(bytes.as_ref()).map_err(|_| invalid())
+}
+
+via!(Timestamp, i64, |t: &Timestamp| t.0, |v| Ok::<
+    _,
+    prost::DecodeError,
+>(Timestamp(v)));
+via!(
+    Arc<str>,
+    String,
+    |t: &Arc<str>| String::from(&**t),
+    |v: String| Ok::<_, prost::DecodeError>(Arc::from(v))
+);
+via!(
+    FlowId,
+    Bytes,
+    |id: &FlowId| Bytes::copy_from_slice(&id.0),
+    |b| exactly(&b).map(FlowId)
+);
+via!(
+    ExecutionId,
+    Bytes,
+    |id: &ExecutionId| Bytes::copy_from_slice(&id.0),
+    |b| exactly(&b).map(ExecutionId)
+);
+
+/// A SHA-256 hash; all zeros is its default.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hash(pub [u8; 32]);
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl std::fmt::Display for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self, f)
+    }
+}
+
+via!(Hash, Bytes, |h: &Hash| Bytes::copy_from_slice(&h.0), |b| {
+    exactly(&b).map(Hash)
+});
+
+impl<T: Element> Field for Option<T> {
+    fn put(&self, tag: u32, out: &mut BytesMut) {
+        if let Some(value) = self {
+            value.put_always(tag, out);
+        }
+    }
+
+    fn merge(&mut self, wire: WireType, bytes: &mut Bytes) -> Result<(), prost::DecodeError> {
+        self.get_or_insert_default().merge(wire, bytes)
+    }
+}
+
+impl<T: Element> Field for Vec<T> {
+    fn put(&self, tag: u32, out: &mut BytesMut) {
+        for value in self {
+            value.put_always(tag, out);
+        }
+    }
+
+    fn merge(&mut self, wire: WireType, bytes: &mut Bytes) -> Result<(), prost::DecodeError> {
+        let mut value = T::default();
+        value.merge(wire, bytes)?;
+        self.push(value);
+        Ok(())
+    }
+}
+
+impl<T: Element> Field for BTreeMap<String, T> {
+    fn put(&self, tag: u32, out: &mut BytesMut) {
+        for (key, value) in self {
+            let mut entry = BytesMut::new();
+            key.put(1, &mut entry);
+            value.put(2, &mut entry);
+            encoding::bytes::encode(tag, &entry.freeze(), out);
+        }
+    }
+
+    fn merge(&mut self, wire: WireType, bytes: &mut Bytes) -> Result<(), prost::DecodeError> {
+        let mut entry = Bytes::new();
+        entry.merge(wire, bytes)?;
+        let (mut key, mut value) = (String::new(), T::default());
+        while entry.has_remaining() {
+            let (tag, wire) = encoding::decode_key(&mut entry)?;
+            match tag {
+                1 => key.merge(wire, &mut entry)?,
+                2 => value.merge(wire, &mut entry)?,
+                _ => skip(wire, tag, &mut entry)?,
+            }
+        }
+        self.insert(key, value);
+        Ok(())
+    }
+}
+
+/// Skips a field that this version does not know.
+pub(crate) fn skip(wire: WireType, tag: u32, bytes: &mut Bytes) -> Result<(), prost::DecodeError> {
+    encoding::skip_field(wire, tag, bytes, DecodeContext::default())
+}
+
+/// Writes a nested message as a field.
+pub(crate) fn put_nested(tag: u32, nested: &[u8], out: &mut BytesMut) {
+    encoding::encode_key(tag, WireType::LengthDelimited, out);
+    encoding::encode_varint(nested.len() as u64, out);
+    out.put_slice(nested);
+}
+
+/// Declares a stored struct: `name: Type = field number`. Numbers are fixed for ever.
+macro_rules! stored {
+    ($(#[$doc:meta])* pub struct $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $tag:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl $name {
+            fn put_fields(&self, out: &mut bytes::BytesMut) {
+                $($crate::wire::Field::put(&self.$field, $tag, out);)*
+            }
+
+            fn merge_fields(&mut self, bytes: &mut bytes::Bytes) -> Result<(), prost::DecodeError> {
+                while bytes::Buf::has_remaining(bytes) {
+                    let (tag, wire) = prost::encoding::decode_key(bytes)?;
+                    match tag {
+                        $($tag => $crate::wire::Field::merge(&mut self.$field, wire, bytes)?,)*
+                        _ => $crate::wire::skip(wire, tag, bytes)?,
+                    }
+                }
+                Ok(())
+            }
+        }
+
+        impl $crate::wire::Stored for $name {
+            fn to_bytes(&self) -> bytes::Bytes {
+                let mut out = bytes::BytesMut::with_capacity(128);
+                self.put_fields(&mut out);
+                out.freeze()
+            }
+
+            fn from_bytes(mut bytes: bytes::Bytes) -> Result<Self, $crate::wire::RowError> {
+                let mut row = Self::default();
+                row.merge_fields(&mut bytes).map_err(|e| $crate::wire::RowError {
+                    what: stringify!($name),
+                    reason: e.to_string(),
+                })?;
+                Ok(row)
+            }
+        }
+
+        impl $crate::wire::Field for $name {
+            fn put(&self, tag: u32, out: &mut bytes::BytesMut) {
+                $crate::wire::Element::put_always(self, tag, out);
+            }
+
+            fn merge(
+                &mut self,
+                wire: prost::encoding::WireType,
+                bytes: &mut bytes::Bytes,
+            ) -> Result<(), prost::DecodeError> {
+                let mut nested = bytes::Bytes::new();
+                $crate::wire::Field::merge(&mut nested, wire, bytes)?;
+                self.merge_fields(&mut nested)
+            }
+        }
+
+        impl $crate::wire::Element for $name {
+            fn put_always(&self, tag: u32, out: &mut bytes::BytesMut) {
+                $crate::wire::put_nested(tag, &$crate::wire::Stored::to_bytes(self), out);
+            }
+        }
+    };
+}
+
+/// Declares a stored enum with fixed numbers; the first variant is the default.
+macro_rules! stored_enum {
+    ($(#[$doc:meta])* pub enum $name:ident { $first:ident = $first_number:literal $text0:literal, $($variant:ident = $number:literal $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum $name {
+            #[doc = $text0]
+            #[default]
+            $first = $first_number,
+            $(#[doc = $text] $variant = $number,)*
+        }
+
+        impl $name {
+            /// The name in journals, APIs and tables.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { Self::$first => $text0, $(Self::$variant => $text,)* }
+            }
+
+            /// The value with this number.
+            #[must_use]
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number {
+                    $first_number => Some(Self::$first),
+                    $($number => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl $crate::wire::Field for $name {
+            fn put(&self, tag: u32, out: &mut bytes::BytesMut) {
+                $crate::wire::Field::put(&(*self as u32), tag, out);
+            }
+
+            fn merge(
+                &mut self,
+                wire: prost::encoding::WireType,
+                bytes: &mut bytes::Bytes,
+            ) -> Result<(), prost::DecodeError> {
+                let mut number = 0_u32;
+                $crate::wire::Field::merge(&mut number, wire, bytes)?;
+                *self = Self::from_number(number).ok_or_else($crate::wire::invalid)?;
+                Ok(())
+            }
+        }
+    };
+}
+
+pub(crate) use {stored, stored_enum};
