@@ -1,1 +1,25 @@
-//! See docs/architecture.md.
+//! The only home of openraft: Raft groups, the network between peers, proposals, read barriers and
+//! news of leadership.
+//!
+//! Owns: the groups of this node, the peer port and the connections to the other nodes, the
+//! encoding of log entries, the fence rule at apply. Must never: decide what a batch contains, read
+//! a business row, or let a type of openraft cross its public API.
+//!
+//! A caller that leads a group: [`Group::start_epoch`], wait, read rows from [`Group::state`],
+//! decide, [`Group::propose`] with that epoch and numbers 1, 2, 3 and so on. On the first error of a
+//! proposal it drops what it holds in memory and starts a new epoch, if it still leads.
+
+mod config;
+mod error;
+mod group;
+mod limits;
+mod member;
+mod replica;
+mod stats;
+
+pub use config::{ConfigError, ReplicaConfig, SnapshotPolicy};
+pub use error::{ChangeError, ProposeError, ReadError, StartError};
+pub use group::{Committed, Group, Leadership, Proposal};
+pub use member::Member;
+pub use replica::Replica;
+pub use stats::{GroupStats, PeerStats, ReplicaStats};
