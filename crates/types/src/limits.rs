@@ -62,3 +62,69 @@ pub const SCHEDULE_JITTER_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 pub const SCHEDULE_CATCH_UP_WINDOW_MS_MAX: u64 = 3_660 * 24 * 60 * 60 * 1_000;
 /// Most occurrences in one preview.
 pub const SCHEDULE_PREVIEW_MAX: usize = 10_000;
+
+// Requests.
+
+/// Most characters in a request id.
+pub const REQUEST_ID_CHARS_MAX: usize = 128;
+/// Most characters in the reason of a cancellation.
+pub const REASON_CHARS_MAX: usize = 1_024;
+/// Largest page of a list.
+pub const PAGE_SIZE_MAX: u32 = 1_000;
+/// Page of a list when the caller names none.
+pub const PAGE_SIZE_DEFAULT: u32 = 50;
+
+// Executions.
+
+/// Most bytes in one message by default.
+pub const MESSAGE_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
+/// Most bytes in one message that a server can be configured to take.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most steps in one execution.
+pub const EXECUTION_STEPS_MAX: u32 = 100_000;
+/// Most messages that one step may give, and most steps that they may make together.
+pub const STEP_FAN_OUT_MAX: usize = 10_000;
+/// Most bytes in a node's state.
+pub const NODE_STATE_BYTES_MAX: usize = 256 * 1024;
+/// Most times in a row that a step may ask to be run again later. (OIH's limit.)
+pub const REBOUNDS_MAX: u32 = 20;
+/// Longest delay of a rebound: 30 days.
+pub const REBOUND_DELAY_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
+/// Most leases of one step that may run out before it is taken for poison.
+pub const LEASES_LOST_MAX: u32 = 10;
+/// Most bytes in a step error's message; longer ones are cut.
+pub const ERROR_MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Most bytes in a step error's code; longer ones are cut.
+pub const ERROR_CODE_BYTES_MAX: usize = 128;
+/// Most bytes in a step error's details; longer ones are left out.
+pub const ERROR_DETAILS_BYTES_MAX: usize = 64 * 1024;
+
+// Workers.
+
+/// Shortest lease.
+pub const LEASE_MS_MIN: u32 = 1_000;
+/// Longest lease.
+pub const LEASE_MS_MAX: u32 = 60 * 60 * 1_000;
+/// Lease when the worker names none.
+pub const LEASE_MS_DEFAULT: u32 = 30_000;
+/// Most tasks that one worker may hold at once.
+pub const WORKER_CREDITS_MAX: u32 = 10_000;
+/// Most characters in a worker's name.
+pub const WORKER_NAME_CHARS_MAX: usize = 128;
+/// Most component functions that one worker may serve.
+pub const WORKER_FUNCTIONS_MAX: usize = 1_000;
+/// Most bytes in a progress text; longer ones are cut.
+pub const PROGRESS_BYTES_MAX: usize = 1_024;
+
+// A partition's leader.
+
+/// Most steps of built-in components run within one command; the rest follows in the next batch.
+pub const BUILTIN_STEPS_PER_COMMAND_MAX: usize = 1_000;
+/// Most executions kept in memory; all are in rows too.
+pub const EXECUTIONS_HYDRATED_MAX: usize = 20_000;
+/// Most timers read into memory at once.
+pub const TIMERS_LOADED_MAX: usize = 10_000;
+/// Most plans kept compiled.
+pub const PLANS_CACHED_MAX: usize = 10_000;
+/// Most due timers handled in one turn, so that a backlog does not hold up everything else.
+pub const TIMERS_PER_TURN_MAX: usize = 1_000;
