@@ -1,1 +1,5 @@
-//! See docs/architecture.md.
+//! The pure core of Tidemill: takes a command, the time and the rows, and gives a decision.
+//!
+//! It never reads a clock, draws a random number, does I/O, awaits, or iterates a `HashMap`.
+
+pub mod schedule;
