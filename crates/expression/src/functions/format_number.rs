@@ -366,7 +366,10 @@ fn render(value: f64, picture: &Picture, symbols: &Symbols) -> String {
         .chars()
         .collect();
 
-    let separators = integer.len().saturating_sub(1).checked_div(picture.regular_grouping);
+    let separators = integer
+        .len()
+        .saturating_sub(1)
+        .checked_div(picture.regular_grouping);
     if let Some(groups) = separators {
         for group in 1..=groups {
             let at = integer.len() - group * picture.regular_grouping - (group - 1);
