@@ -42,8 +42,8 @@ use zone::Meaning;
 
 /// A schedule, checked and ready to answer when it is due.
 ///
-/// All times are milliseconds since the Unix epoch, UTC. Cron expressions have occurrences in the
-/// years 1970 to 2100.
+/// All times are milliseconds since the Unix epoch, UTC. Occurrences are in the years 1970 to 2100,
+/// which is as far as the time zones' rules are known.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     rule: Rule,
@@ -90,7 +90,7 @@ impl Schedule {
     /// All occurrences strictly after an instant, whether they fire or not, in order of `at_ms` and
     /// then of `nominal`. What the ledger needs a row for.
     pub fn occurrences_after(&self, after_ms: i64) -> impl Iterator<Item = Occurrence> + '_ {
-        let after_ms = after_ms.max(self.start_ms.saturating_sub(1));
+        let after_ms = after_ms.max(self.start_ms - 1);
         let (cron, every) = match &self.rule {
             Rule::Cron(cron) => (Some(Cursor::after(cron, after_ms)), None),
             Rule::Every(every) => (None, Some(every.after(after_ms))),

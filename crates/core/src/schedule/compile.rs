@@ -9,7 +9,7 @@ use tidemill_types::limits::{
 use tidemill_types::schedule::ScheduleSpec;
 
 use super::calendar::Calendar;
-use super::cursor::Cron;
+use super::cursor::{CALENDAR_END, CALENDAR_START, Cron};
 use super::expression::Expression;
 use super::{Every, Rule, Schedule, zone};
 
@@ -87,8 +87,8 @@ impl Schedule {
         };
         let schedule = Self {
             rule,
-            start_ms: start_ms.unwrap_or(i64::MIN),
-            end_ms: end_ms.unwrap_or(i64::MAX),
+            start_ms: start_ms.unwrap_or(i64::MIN).max(CALENDAR_START * 1000),
+            end_ms: end_ms.unwrap_or(i64::MAX).min(CALENDAR_END * 1000),
             end_after,
             jitter_ms_max: jitter_ms.unwrap_or(0),
             catch_up_window_ms: catch_up_window_ms.expect("no problem, so a window"),

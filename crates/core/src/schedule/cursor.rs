@@ -12,9 +12,10 @@ use super::calendar::Calendar;
 use super::occurrence::{Occurrence, OccurrenceNote};
 use super::zone::{self, Fold, Gap, Meaning};
 
-/// Seconds since the Unix epoch that surround every occurrence of the calendar, in every zone.
-const AT_FIRST: i64 = -2 * 86_400;
-const AT_LAST: i64 = 4_133_980_800;
+/// Seconds since the Unix epoch that surround the calendar's years in every zone: 1969-12-30 and
+/// 2101-01-02.
+pub(super) const CALENDAR_START: i64 = -2 * 86_400;
+pub(super) const CALENDAR_END: i64 = 4_133_980_800;
 
 /// A cron schedule as compiled: its local times, its zone and its rules.
 #[derive(Debug, Clone)]
@@ -47,7 +48,9 @@ pub(super) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// The occurrences strictly after an instant in milliseconds.
     pub(super) fn after(cron: &'a Cron, after_ms: i64) -> Self {
-        let at = after_ms.div_euclid(1000).clamp(AT_FIRST, AT_LAST);
+        let at = after_ms
+            .div_euclid(1000)
+            .clamp(CALENDAR_START, CALENDAR_END);
         let local = zone::local_at(cron.zone, at).expect("clamped to the calendar's years");
         let fold = match zone::meaning(cron.zone, local) {
             Meaning::Twice(fold) if fold.first(local) == at => Some((fold, Walk::First)),
