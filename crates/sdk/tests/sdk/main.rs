@@ -1,0 +1,5 @@
+//! The client and the worker against small servers within the process, over real connections.
+
+mod client;
+mod mock;
+mod worker;
