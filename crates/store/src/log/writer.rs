@@ -1,0 +1,246 @@
+//! The one thread that writes the log: whatever waits when the last sync has ended goes into one
+//! batch with one sync, and is then acknowledged in the order in which it came.
+
+use std::{
+    mem,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rocksdb::WriteBatch;
+use tidemill_types::PartitionId;
+
+use super::{
+    Done, LogDatabase, LogEntry,
+    format::{self, Position},
+    mark::SyncMark,
+    tail::Group,
+};
+use crate::{
+    StoreError, StoreOptions,
+    space::SpaceMonitor,
+    stats::{Counters, add},
+    stop::FailStop,
+};
+
+/// A batch is written when it has this many bytes, even if more waits.
+const BATCH_BYTES: usize = 4 << 20;
+/// How often the disk's free space and background failures are looked at.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(1);
+
+pub enum Command {
+    Append {
+        group: Arc<Group>,
+        entries: Vec<LogEntry>,
+        written_when: u64,
+        done: Done,
+    },
+    Vote {
+        group: PartitionId,
+        vote: Bytes,
+        done: Done,
+    },
+    Committed {
+        group: PartitionId,
+        committed: Bytes,
+    },
+    Truncate {
+        group: PartitionId,
+        removed: Option<(u64, u64)>,
+        done: Done,
+    },
+    Purge {
+        group: PartitionId,
+        purged: Option<(u64, Bytes)>,
+        done: Done,
+    },
+    Barrier {
+        done: Done,
+    },
+}
+
+impl Command {
+    pub fn finish(self, result: Result<(), StoreError>) {
+        match self {
+            Self::Append { done, .. }
+            | Self::Vote { done, .. }
+            | Self::Truncate { done, .. }
+            | Self::Purge { done, .. }
+            | Self::Barrier { done } => done(result),
+            Self::Committed { .. } => {}
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append { entries, .. } => entries.iter().map(|entry| entry.bytes.len()).sum(),
+            _ => 0,
+        }
+    }
+}
+
+pub struct Writer {
+    pub database: Arc<LogDatabase>,
+    pub options: StoreOptions,
+    pub stop: Arc<FailStop>,
+    pub counters: Arc<Counters>,
+    pub space: Arc<SpaceMonitor>,
+    pub mark: SyncMark,
+}
+
+/// Stops the store when the writer ends by a panic: nobody would be answered any more.
+struct StopOnPanic(Arc<FailStop>);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop("the log's writer thread panicked");
+        }
+    }
+}
+
+impl Writer {
+    /// Writes until all handles are gone.
+    pub fn run(mut self, commands: &Receiver<Command>) {
+        let _guard = StopOnPanic(Arc::clone(&self.stop));
+        let mut looked = Instant::now();
+        let mut group = Vec::new();
+        loop {
+            match commands.recv_timeout(LOOK_AROUND_EVERY) {
+                Ok(first) => {
+                    let mut bytes = first.bytes();
+                    group.push(first);
+                    while bytes < BATCH_BYTES {
+                        let Ok(next) = commands.try_recv() else { break };
+                        bytes += next.bytes();
+                        group.push(next);
+                    }
+                    self.handle(mem::take(&mut group));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if looked.elapsed() >= LOOK_AROUND_EVERY {
+                self.look_around();
+                looked = Instant::now();
+            }
+        }
+        if self.stop.check().is_ok()
+            && let Err(error) = self.mark.sync()
+        {
+            tracing::warn!(%error, "mark of the log not synced at the end");
+        }
+    }
+
+    fn handle(&mut self, group: Vec<Command>) {
+        let result = match self.stop.check() {
+            Ok(()) => self.write(&group).map_err(|error| self.stop.failed(error)),
+            stopped => stopped,
+        };
+        for command in group {
+            if let (
+                Ok(()),
+                Command::Append {
+                    group,
+                    written_when,
+                    ..
+                },
+            ) = (&result, &command)
+            {
+                group.written(*written_when);
+            }
+            command.finish(result.clone());
+        }
+    }
+
+    fn write(&mut self, group: &[Command]) -> Result<(), StoreError> {
+        for command in group {
+            if let Command::Append { group, .. } = command {
+                self.database.create_family(group.id, &self.options)?;
+            }
+        }
+        let mut batch = WriteBatch::default();
+        for command in group {
+            self.put(&mut batch, command);
+        }
+        let sync = !group
+            .iter()
+            .all(|command| matches!(command, Command::Committed { .. }));
+        let start = Instant::now();
+        self.database.write(batch, sync)?;
+        if !sync {
+            return Ok(());
+        }
+        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        add(&self.counters.syncs, 1);
+        add(&self.counters.sync_micros, micros);
+        self.counters
+            .sync_micros_max
+            .fetch_max(micros, std::sync::atomic::Ordering::Relaxed);
+        self.mark.advance(self.database.sequence())?;
+        for command in group {
+            if let Command::Purge {
+                group,
+                purged: Some((index, _)),
+                ..
+            } = command
+            {
+                self.database.delete_purged_files(*group, *index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, batch: &mut WriteBatch, command: &Command) {
+        match command {
+            Command::Append { group, entries, .. } => {
+                for entry in entries {
+                    self.database.put_entry(batch, group.id, entry);
+                }
+                let bytes = command.bytes() as u64;
+                add(&self.counters.appended_entries, entries.len() as u64);
+                add(&self.counters.appended_bytes, bytes);
+            }
+            Command::Vote { group, vote, .. } => {
+                LogDatabase::put_position(batch, *group, Position::Vote, vote);
+                add(&self.counters.votes, 1);
+            }
+            Command::Committed { group, committed } => {
+                LogDatabase::put_position(batch, *group, Position::Committed, committed);
+            }
+            Command::Truncate { group, removed, .. } => {
+                if let Some((first, last)) = *removed {
+                    self.database.delete_entries(batch, *group, first, last);
+                }
+            }
+            Command::Purge { group, purged, .. } => {
+                if let Some((index, marker)) = purged {
+                    let bytes = format::purged(*index, marker);
+                    LogDatabase::put_position(batch, *group, Position::Purged, &bytes);
+                }
+            }
+            Command::Barrier { .. } => {}
+        }
+    }
+
+    fn look_around(&mut self) {
+        if self.stop.check().is_err() {
+            return;
+        }
+        // RocksDB fails the writes after a failed flush anyway; here it is seen while nothing is written.
+        if self.database.background_errors() > 0 {
+            self.stop.stop("log: a flush or compaction failed");
+            return;
+        }
+        if let Err(error) = self.mark.sync() {
+            self.stop.stop(&error.to_string());
+        }
+        if let Err(error) = self.space.adjust() {
+            tracing::warn!(%error, "free disk space not known");
+        }
+    }
+}
