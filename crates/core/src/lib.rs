@@ -2,4 +2,5 @@
 //!
 //! It never reads a clock, draws a random number, does I/O, awaits, or iterates a `HashMap`.
 
+pub mod flow;
 pub mod schedule;

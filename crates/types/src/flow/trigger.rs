@@ -3,13 +3,14 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::schedule::ScheduleSpec;
+
 /// A document's `trigger`: at most one of its members is set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Trigger {
     /// Fires at due times.
-    // SEAM(schedule): becomes `tidemill_types::schedule::ScheduleSpec` when that has landed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<Value>,
+    pub schedule: Option<ScheduleSpec>,
     /// Fires on a request to `/hook/{flowId}`. A flow without any trigger takes requests too, with the defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookTrigger>,
