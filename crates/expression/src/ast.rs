@@ -10,7 +10,7 @@ pub(crate) type Slot = usize;
 /// A parsed expression.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    pub root: Box<Node>,
+    pub root: Node,
     /// The variable under which the parent that a `%` stands for is bound. `%` that mean the same step
     /// share a label.
     pub labels: Vec<String>,
@@ -162,9 +162,8 @@ pub(crate) enum Kind {
 }
 
 impl Node {
-    /// Boxed, so that the parser's frames stay small: its recursion is bounded by the stack.
-    pub fn new(kind: Kind, position: usize) -> Box<Self> {
-        Box::new(Self {
+    pub fn new(kind: Kind, position: usize) -> Self {
+        Self {
             kind,
             position,
             depth: 1,
@@ -178,6 +177,6 @@ impl Node {
             index: None,
             ancestor: None,
             seeking: Vec::new(),
-        })
+        }
     }
 }

@@ -1,16 +1,30 @@
 //! The handle of one Raft group on this node.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
+mod keeper;
+mod open;
+mod proposal;
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use bytes::Bytes;
+use openraft::{
+    ReadPolicy, async_runtime::WatchReceiver, errors::LinearizableReadError, errors::RaftError,
+    impls::ProgressResponder,
+};
 use tidemill_rows::Epoch;
+use tidemill_store::StateStore;
 use tidemill_types::{NodeId, PartitionId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::{ProposeError, ReadError};
+pub use self::proposal::{Committed, Proposal};
+use self::proposal::{Queued, outcome};
+use crate::{
+    GroupStats, ProposeError, ReadError,
+    limits::ENTRY_BYTES_MAX,
+    raft::{Command, Raft},
+    shared::Shared,
+    space::SpaceWatch,
+};
 
 /// Who leads a group, as far as this node knows now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,77 +37,188 @@ pub struct Leadership {
     pub term: u64,
 }
 
-/// What became of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// Its log index.
-    pub index: u64,
-}
-
 /// One Raft group on this node. Cheap to clone.
 #[derive(Clone)]
 pub struct Group {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     id: PartitionId,
+    raft: Raft,
+    state: StateStore,
+    shared: Arc<Shared>,
     leadership: watch::Receiver<Leadership>,
-    applied: watch::Receiver<u64>,
+    proposals: mpsc::Sender<Queued>,
+    space: Arc<SpaceWatch>,
 }
 
 impl Group {
     /// The partition.
     #[must_use]
     pub fn id(&self) -> PartitionId {
-        self.id
+        self.inner.id
     }
 
-    /// Who leads; changes are told at once.
+    /// Who leads; changes are told at once. A leader that reaches too few others is none, and nor is
+    /// one from before a crash that has not been heard since.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.leadership.clone()
+        self.inner.leadership.clone()
     }
 
-    /// Commits the start of a new epoch and waits until it is applied here.
+    /// Commits the start of a new epoch and waits until it is applied here. From then on all batches of
+    /// earlier epochs are refused.
     ///
     /// # Errors
     /// [`ProposeError`]; after `Unknown` another epoch can be started.
     pub async fn start_epoch(&self) -> Result<Epoch, ProposeError> {
-        Err(ProposeError::NotLeader { leader: None })
+        self.check()?;
+        let term = self.inner.leadership.borrow().term;
+        let (responder, told) = ProgressResponder::complete_only();
+        let queued = Queued {
+            command: Command::EpochStart,
+            term,
+            responder,
+        };
+        // Waits for room: an epoch has no order to keep with what was proposed before it.
+        if self.inner.proposals.send(queued).await.is_err() {
+            return Err(self.stopped());
+        }
+        let written = outcome(told.await)?;
+        Ok(Epoch {
+            term: written.log_id.committed_leader_id().term,
+            index: written.log_id.index(),
+        })
     }
 
-    /// Queues a batch (`tidemill_rows::Batch::encode`). The order of calls is the order in the log.
-    #[must_use]
-    pub fn propose(&self, _epoch: Epoch, _batch: Bytes) -> Proposal {
-        Proposal(())
+    /// Queues a batch (`tidemill_rows::Batch::encode`). The order of calls is the order in the log. How
+    /// many are in flight is the caller's affair, up to `ReplicaConfig::proposals_waiting_max`.
+    pub fn propose(&self, epoch: Epoch, batch: Bytes) -> Proposal {
+        if let Err(error) = self.check() {
+            return Proposal::failed(error);
+        }
+        if batch.len() > ENTRY_BYTES_MAX {
+            return Proposal::failed(ProposeError::TooLarge {
+                got: batch.len(),
+                max: ENTRY_BYTES_MAX,
+            });
+        }
+        let (responder, told) = ProgressResponder::complete_only();
+        let queued = Queued {
+            command: Command::Batch(batch),
+            term: epoch.term,
+            responder,
+        };
+        match self.inner.proposals.try_send(queued) {
+            Ok(()) => {
+                self.inner.shared.proposed.fetch_add(1, Relaxed);
+                Proposal::waiting(told)
+            }
+            Err(mpsc::error::TrySendError::Full(_)) => Proposal::failed(ProposeError::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => Proposal::failed(self.stopped()),
+        }
     }
 
-    /// Returns when everything acknowledged before the call is applied here. Leader only.
+    fn check(&self) -> Result<(), ProposeError> {
+        if self.inner.shared.fault().is_some() {
+            return Err(self.stopped());
+        }
+        if self.inner.space.is_critical() {
+            return Err(ProposeError::NoSpace);
+        }
+        Ok(())
+    }
+
+    fn stopped(&self) -> ProposeError {
+        ProposeError::Stopped {
+            reason: self.reason(),
+        }
+    }
+
+    fn reason(&self) -> String {
+        self.fault()
+            .unwrap_or_else(|| "the replica is shutting down".to_owned())
+    }
+
+    /// Returns when everything acknowledged before the call is applied here, so that a read of
+    /// [`Self::state`] sees it. Leader only. Costs no message while the leader's lease is valid.
     ///
     /// # Errors
     /// [`ReadError`]
     pub async fn read_barrier(&self) -> Result<(), ReadError> {
-        Err(ReadError::NotLeader { leader: None })
+        let raft = &self.inner.raft;
+        let error = match raft.ensure_linearizable(ReadPolicy::LeaseRead).await {
+            Ok(_) => return Ok(()),
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        Err(match error {
+            RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
+                ReadError::NotLeader {
+                    leader: forward.leader_id.map(NodeId),
+                }
+            }
+            RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => ReadError::NoQuorum,
+            RaftError::Fatal(_) => ReadError::Stopped {
+                reason: self.reason(),
+            },
+        })
+    }
+
+    /// The rows, for reading; only this crate writes them.
+    #[must_use]
+    pub fn state(&self) -> StateStore {
+        self.inner.state.clone()
     }
 
     /// Index of the last entry applied here; changes on every replica.
     #[must_use]
     pub fn applied_changes(&self) -> watch::Receiver<u64> {
-        self.applied.clone()
+        self.inner.shared.applied()
     }
 
     /// Why the group has stopped on this node, if it has.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        None
+        self.inner.shared.fault().cloned()
     }
-}
 
-/// A batch on its way; resolves when it is applied on this node, or failed.
-#[must_use = "the outcome of a proposal decides what to answer"]
-pub struct Proposal(());
+    /// Where the group stands.
+    #[must_use]
+    pub fn stats(&self) -> GroupStats {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leadership = *self.inner.leadership.borrow();
+        let shared = &self.inner.shared;
+        GroupStats {
+            id: self.inner.id,
+            term: metrics.current_term,
+            leader: leadership.leader,
+            is_leader: leadership.is_self,
+            last_log: metrics.last_log_index.unwrap_or(0),
+            applied: *shared.applied().borrow(),
+            snapshot: metrics.snapshot.map_or(0, |id| id.index()),
+            purged: metrics.purged.map_or(0, |id| id.index()),
+            proposed: shared.proposed.load(Relaxed),
+            committed: shared.committed.load(Relaxed),
+            fenced: shared.fenced.load(Relaxed),
+            snapshots_sent: shared.snapshots_sent.load(Relaxed),
+            snapshots_installed: shared.snapshots_installed.load(Relaxed),
+            fault: self.fault(),
+        }
+    }
 
-impl Future for Proposal {
-    type Output = Result<Committed, ProposeError>;
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Err(ProposeError::NotLeader { leader: None }))
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
     }
 }

@@ -9,17 +9,30 @@
 //! decide, [`Group::propose`] with that epoch and numbers 1, 2, 3 and so on. On the first error of a
 //! proposal it drops what it holds in memory and starts a new epoch, if it still leads.
 
+mod codec;
 mod config;
+mod directory;
 mod error;
 mod group;
 mod limits;
+mod log;
+mod machine;
 mod member;
+mod members;
+mod network;
+mod raft;
 mod replica;
+mod shared;
+mod snapshot;
+mod space;
 mod stats;
+#[cfg(test)]
+mod storage_suite;
 
 pub use config::{ConfigError, ReplicaConfig, SnapshotPolicy};
 pub use error::{ChangeError, ProposeError, ReadError, StartError};
 pub use group::{Committed, Group, Leadership, Proposal};
 pub use member::Member;
+pub use network::{PeerChannel, PeerIdentity};
 pub use replica::Replica;
 pub use stats::{GroupStats, PeerStats, ReplicaStats};

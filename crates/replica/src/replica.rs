@@ -1,129 +1,442 @@
 //! All groups of one node.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use openraft::errors::{InitializeError, RaftError};
+use tidemill_proto::peer::v1::{
+    change_member_request::Change, peer_service_server::PeerServiceServer,
+};
+use tidemill_store::NodeStore;
 use tidemill_types::{NodeId, PartitionId};
-use tonic::{service::Routes, transport::Channel};
+use tokio::{net::TcpListener, task::AbortHandle, time::timeout};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{
+    service::{InterceptorLayer, Routes},
+    transport::Server,
+};
 
-use crate::{ChangeError, Group, Member, ReplicaConfig, ReplicaStats, StartError};
+use crate::{
+    ChangeError, Group, Member, ReplicaConfig, ReplicaStats, StartError,
+    codec::node_to_wire,
+    directory::Directory,
+    limits::{
+        KEEP_ALIVE, MEMBERS_MAX, PARTITIONS_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX,
+        STOP_TIMEOUT,
+    },
+    members::{Changer, best_successor, led_by_another},
+    network::{PeerChannel, PeerIdentity, PeerServer, Peers},
+    raft::Peer,
+    snapshot::SnapshotDir,
+    space::SpaceWatch,
+};
 
 /// All groups of one node, its peer port and its connections to the other nodes.
+///
+/// After [`Self::stop`] or [`Self::drain`] the data directory is free as soon as all handles of groups
+/// and of their states are dropped.
 pub struct Replica {
-    config: ReplicaConfig,
+    directory: Arc<Directory>,
+    address: SocketAddr,
+    /// Ends the peer port and the watch over the disk.
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    server: Mutex<Option<AbortHandle>>,
 }
 
 impl Replica {
-    /// Opens the groups that are stored (none on a new node), and serves the peer port; `services`
-    /// are served on it too.
+    /// Opens the groups that are stored (a new node has none but an empty catalog), and serves the peer
+    /// port; `services` are served on it too, to callers of the same cluster only.
     ///
     /// # Errors
     /// [`StartError`]
-    pub async fn start(config: ReplicaConfig, _services: Routes) -> Result<Arc<Self>, StartError> {
+    pub async fn start(
+        config: ReplicaConfig,
+        store: NodeStore,
+        services: Routes,
+    ) -> Result<Arc<Self>, StartError> {
         config.check()?;
-        Ok(Arc::new(Self { config }))
+        let listen_error = |source| StartError::Listen {
+            address: config.peer_listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.peer_listen)
+            .await
+            .map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        SnapshotDir::clear(store.dir()).map_err(|error| StartError::Store {
+            group: PartitionId::CATALOG,
+            reason: format!("snapshot files: {error}"),
+        })?;
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let space = Arc::new(SpaceWatch::default());
+        let store = Arc::new(store);
+        let stored = store.groups();
+        let identity = PeerIdentity::new(&config.cluster, config.node);
+        let peers = Arc::new(Peers::new(
+            config.node,
+            identity.clone(),
+            config.heartbeat,
+            tasks.clone(),
+        ));
+        tasks.spawn(
+            stop.clone()
+                .run_until_cancelled_owned(Arc::clone(&space).run(Arc::clone(&store))),
+        );
+        let directory = Arc::new(Directory::new(config, store, peers, space, tasks.clone()));
+        let replica = Self {
+            directory: Arc::clone(&directory),
+            address,
+            stop,
+            tasks,
+            server: Mutex::new(None),
+        };
+        // The port is served first: the groups' peers may well be waiting for them.
+        replica.serve(listener, services, identity);
+        let opened = async {
+            directory.open(PartitionId::CATALOG).await?;
+            for group in stored {
+                directory.open(group).await?;
+            }
+            replica
+                .open_partitions(directory.partitions().unwrap_or(0))
+                .await
+        }
+        .await;
+        if let Err(error) = opened {
+            replica.stop().await;
+            return Err(error);
+        }
+        Ok(Arc::new(replica))
+    }
+
+    fn serve(&self, listener: TcpListener, services: Routes, identity: PeerIdentity) {
+        let own = PeerServiceServer::new(PeerServer::new(Arc::clone(&self.directory)))
+            .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let serve = Server::builder()
+            .layer(InterceptorLayer::new(identity.guard()))
+            .tcp_nodelay(true)
+            .max_concurrent_streams(PEER_STREAMS_MAX)
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .add_routes(services.add_service(own))
+            .serve_with_incoming_shutdown(
+                TcpListenerStream::new(listener),
+                self.stop.clone().cancelled_owned(),
+            );
+        let task = self.tasks.spawn(async move {
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "peer port ended");
+            }
+        });
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+    }
+
+    async fn open_partitions(&self, partitions: u16) -> Result<(), StartError> {
+        for id in 1..=partitions {
+            self.directory.open(PartitionId(id)).await?;
+        }
+        Ok(())
     }
 
     /// Where the peer port listens.
     #[must_use]
     pub fn peer_address(&self) -> SocketAddr {
-        self.config.peer_listen
+        self.address
     }
 
     /// This node.
     #[must_use]
     pub fn node(&self) -> NodeId {
-        self.config.node
+        self.directory.node()
     }
 
     /// Makes the cluster: the catalog and groups 1 to `partitions`, all with the same members. Every
-    /// one of them may call it, at any time, again and again, with the same list.
+    /// one of them may call it, at any time, again and again, with the same list; it does nothing once
+    /// the cluster is made. A node that has lost its data must not: it joins under a new id.
     ///
     /// # Errors
     /// [`ChangeError`]
-    pub async fn bootstrap(
+    pub async fn bootstrap(&self, members: &[Member], partitions: u16) -> Result<(), ChangeError> {
+        check_bootstrap(self.node(), members, partitions)?;
+        let open = async {
+            self.directory.open(PartitionId::CATALOG).await?;
+            self.open_partitions(partitions).await
+        };
+        let unavailable = |error: StartError| ChangeError::Unavailable(error.to_string());
+        if let Some(found) = self.directory.partitions() {
+            if found != partitions {
+                return Err(ChangeError::Conflict(format!(
+                    "the cluster has {found} partitions, not {partitions}"
+                )));
+            }
+            let ids = |members: &[Member]| members.iter().map(|m| m.id).collect::<BTreeSet<_>>();
+            if ids(&self.directory.members()) != ids(members) {
+                // The members have changed since: what is missing here comes from the leaders.
+                return open.await.map_err(unavailable);
+            }
+        }
+        open.await.map_err(unavailable)?;
+        let nodes: BTreeMap<u64, Peer> = members
+            .iter()
+            .map(|member| (member.id.0, peer_of(member, partitions)))
+            .collect();
+        for group in self.directory.all() {
+            match group.raft().initialize(nodes.clone()).await {
+                Ok(()) => tracing::info!(partition = %group.id(), "group made"),
+                Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+                Err(error) => return Err(ChangeError::Unavailable(error.to_string())),
+            }
+        }
+        // What openraft has done shows a moment later.
+        self.directory
+            .known()
+            .await
+            .map_err(|error| ChangeError::Unavailable(error.to_string()))
+    }
+
+    /// Adds this node to every group of the cluster that the node at `via` (its peer address) belongs
+    /// to; returns when it has caught up in all of them (and votes, when `me.voter`). Can be repeated.
+    ///
+    /// # Errors
+    /// [`ChangeError`]
+    pub async fn join(&self, via: &str, me: &Member) -> Result<(), ChangeError> {
+        if me.id != self.node() {
+            return Err(ChangeError::Invalid(format!(
+                "this is node {}, not {}",
+                self.node(),
+                me.id
+            )));
+        }
+        me.check().map_err(ChangeError::Invalid)?;
+        let mut changer = Changer::new(&self.directory);
+        let status = changer.learn(via).await?;
+        let partitions = u16::try_from(status.partitions)
+            .ok()
+            .filter(|partitions| *partitions <= PARTITIONS_MAX)
+            .ok_or_else(|| ChangeError::Conflict("the cluster has too many partitions".into()))?;
+        self.open_partitions(partitions)
+            .await
+            .map_err(|error| ChangeError::Unavailable(error.to_string()))?;
+        self.add(&changer, me, partitions).await
+    }
+
+    /// Adds a node that runs, or makes a learner vote, in every group.
+    ///
+    /// # Errors
+    /// [`ChangeError`]
+    pub async fn add_member(&self, member: &Member) -> Result<(), ChangeError> {
+        member.check().map_err(ChangeError::Invalid)?;
+        let partitions = self.directory.partitions().ok_or_else(not_a_member)?;
+        self.add(&Changer::new(&self.directory), member, partitions)
+            .await
+    }
+
+    async fn add(
         &self,
-        _members: &[Member],
-        _partitions: u16,
+        changer: &Changer<'_>,
+        member: &Member,
+        partitions: u16,
     ) -> Result<(), ChangeError> {
-        Err(ChangeError::Unavailable("not started".into()))
+        let node = node_to_wire(member.id.0, &peer_of(member, partitions));
+        for id in 0..=partitions {
+            let id = PartitionId(id);
+            let index = changer.change(id, &Change::Add(node.clone())).await?;
+            if member.id == self.node()
+                && let Some(group) = self.directory.get(id)
+            {
+                changer.applied(&group, index).await?;
+            }
+            if member.voter {
+                // Refused, and tried again, until it has caught up.
+                changer.change(id, &Change::Promote(member.id.0)).await?;
+            }
+        }
+        Ok(())
     }
 
-    /// Adds this node to every group of the cluster that the node at `via` (its peer address)
-    /// belongs to; returns when it has caught up (and votes, when `me.voter`).
+    /// Takes a node out of every group. Its leaderships end first.
     ///
     /// # Errors
     /// [`ChangeError`]
-    pub async fn join(&self, _via: &str, _me: Member) -> Result<(), ChangeError> {
-        Err(ChangeError::Unavailable("not started".into()))
+    pub async fn remove_member(&self, node: NodeId) -> Result<(), ChangeError> {
+        let members = self.members();
+        let partitions = self.directory.partitions().ok_or_else(not_a_member)?;
+        if !members.iter().any(|m| m.voter && m.id != node) {
+            return Err(ChangeError::Invalid(
+                "the last voter cannot be removed".to_owned(),
+            ));
+        }
+        let changer = Changer::new(&self.directory);
+        for id in 0..=partitions {
+            changer
+                .change(PartitionId(id), &Change::Remove(node.0))
+                .await?;
+        }
+        Ok(())
     }
 
-    /// Adds a node that runs, or makes a learner vote; in every group.
-    ///
-    /// # Errors
-    /// [`ChangeError`]
-    pub async fn add_member(&self, _member: Member) -> Result<(), ChangeError> {
-        Err(ChangeError::Unavailable("not started".into()))
-    }
-
-    /// Takes a node out of every group.
-    ///
-    /// # Errors
-    /// [`ChangeError`]
-    pub async fn remove_member(&self, _node: NodeId) -> Result<(), ChangeError> {
-        Err(ChangeError::Unavailable("not started".into()))
-    }
-
-    /// Hands a group that this node leads over to another voter; returns when that one leads.
+    /// Hands a group over to another voter, whoever leads it now; returns when that one leads.
     ///
     /// # Errors
     /// [`ChangeError`]
     pub async fn transfer_leadership(
         &self,
-        _group: PartitionId,
-        _to: NodeId,
+        group: PartitionId,
+        to: NodeId,
     ) -> Result<(), ChangeError> {
-        Err(ChangeError::Unavailable("not started".into()))
+        let here = self
+            .group(group)
+            .ok_or_else(|| ChangeError::Invalid(format!("there is no group {group}")))?;
+        if !self.members().iter().any(|m| m.voter && m.id == to) {
+            return Err(ChangeError::Invalid(format!("node {to} is not a voter")));
+        }
+        let mut leadership = here.leadership();
+        if leadership.borrow().leader == Some(to) {
+            return Ok(());
+        }
+        Changer::new(&self.directory)
+            .change(group, &Change::TransferTo(to.0))
+            .await?;
+        let wait = self.directory.config().election_max * 2;
+        match timeout(wait, leadership.wait_for(|l| l.leader == Some(to))).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(ChangeError::Unknown(format!(
+                "node {to} does not lead group {group} yet"
+            ))),
+        }
     }
 
     /// The members of the cluster, in the order of their ids; empty before bootstrap or join.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
-        Vec::new()
+        self.directory.members()
     }
 
     /// The number of partitions beside the catalog; 0 before bootstrap or join.
     #[must_use]
     pub fn partitions(&self) -> u16 {
-        0
+        self.directory.partitions().unwrap_or(0)
     }
 
     /// A group of this node.
     #[must_use]
-    pub fn group(&self, _id: PartitionId) -> Option<Group> {
-        None
+    pub fn group(&self, id: PartitionId) -> Option<Group> {
+        self.directory.get(id)
     }
 
     /// All groups of this node, in order.
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
-        Vec::new()
+        self.directory.all()
     }
 
-    /// The connection to another node's peer port, for the services given to it at its start.
+    /// The connection to another member's peer port, for the services that were given to it at its
+    /// start. Made when it is first used, and again when it breaks: give calls a deadline.
     #[must_use]
-    pub fn peer_channel(&self, _node: NodeId) -> Option<Channel> {
-        None
+    pub fn peer_channel(&self, node: NodeId) -> Option<PeerChannel> {
+        let member = self.members().into_iter().find(|m| m.id == node)?;
+        let link = self.directory.peers().link(node.0, &member.peer);
+        Some(link.channel.clone())
     }
 
     /// Where all groups stand.
     #[must_use]
     pub fn stats(&self) -> ReplicaStats {
-        ReplicaStats::default()
+        ReplicaStats {
+            groups: self.groups().iter().map(Group::stats).collect(),
+            peers: self.directory.peers().stats(),
+        }
     }
 
     /// Hands every group that this node leads over to an up-to-date voter, then stops.
-    pub async fn drain(&self) {}
+    pub async fn drain(&self) {
+        let wait = self.directory.config().election_max;
+        let node = self.node();
+        futures::future::join_all(self.groups().iter().map(|group| async move {
+            let Some(to) = best_successor(group, node) else {
+                return;
+            };
+            if group.raft().trigger().transfer_leader(to).await.is_ok()
+                && !led_by_another(group, node, wait).await
+            {
+                tracing::warn!(partition = %group.id(), to, "leadership was not taken over in time");
+            }
+        }))
+        .await;
+        self.stop().await;
+    }
 
-    /// Stops at once, without handing over.
-    pub async fn stop(&self) {}
+    /// Stops at once, without handing over. Does nothing the second time.
+    pub async fn stop(&self) {
+        // openraft first: that ends the append streams, which would hold the port's connections open.
+        self.directory.close().await;
+        self.stop.cancel();
+        self.tasks.close();
+        if timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_err() {
+            tracing::debug!("calls to the peer port were still open");
+            let server = self
+                .server
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(server) = server {
+                server.abort();
+            }
+            // What is left now waits only for the connections' own ends.
+            if timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_err() {
+                tracing::warn!("tasks were left behind");
+            }
+        }
+    }
+}
+
+fn not_a_member() -> ChangeError {
+    ChangeError::Unavailable("this node is not part of a cluster".to_owned())
+}
+
+fn peer_of(member: &Member, partitions: u16) -> Peer {
+    Peer {
+        peer: member.peer.clone(),
+        grpc: member.grpc.clone(),
+        http: member.http.clone(),
+        partitions,
+    }
+}
+
+fn check_bootstrap(node: NodeId, members: &[Member], partitions: u16) -> Result<(), ChangeError> {
+    let invalid = |why: String| Err(ChangeError::Invalid(why));
+    if partitions == 0 || partitions > PARTITIONS_MAX {
+        return invalid(format!("partitions must be 1 to {PARTITIONS_MAX}"));
+    }
+    if members.is_empty() || members.len() > MEMBERS_MAX {
+        return invalid(format!("members must be 1 to {MEMBERS_MAX}"));
+    }
+    let mut ids = BTreeSet::new();
+    let mut addresses = BTreeSet::new();
+    for member in members {
+        member.check().map_err(ChangeError::Invalid)?;
+        if !member.voter {
+            return invalid(format!(
+                "member {}: the first members all vote; a learner joins later",
+                member.id
+            ));
+        }
+        if !ids.insert(member.id) {
+            return invalid(format!("member {} is named twice", member.id));
+        }
+        if !addresses.insert(&member.peer) {
+            return invalid(format!("peer {} is named twice", member.peer));
+        }
+    }
+    if !ids.contains(&node) {
+        return invalid(format!("members must name this node, {node}"));
+    }
+    Ok(())
 }

@@ -3,8 +3,6 @@
 //! Owns what can go wrong before there is a document: size, syntax, depth, repeated keys, YAML that JSON
 //! cannot say. Must never hold more than the limits allow, whatever aliases a text plays with.
 
-mod nesting;
-
 use std::fmt;
 
 use serde::Deserialize;
@@ -115,8 +113,8 @@ fn read_values(text: &str) -> Result<(Vec<Value>, Vec<Problem>), Vec<Problem>> {
     } else {
         None
     };
-    if let Some(message) = nesting::refuse(text) {
-        return Err(vec![Problem::error("", code::LIMIT, message)]);
+    if let Some(problem) = refuse_deep_flow_style(text) {
+        return Err(vec![problem]);
     }
     // Each document's position is the first part of its path, and no level of nesting.
     let mut budget = Budget {
@@ -148,6 +146,23 @@ fn read_values(text: &str) -> Result<(Vec<Value>, Vec<Problem>), Vec<Problem>> {
         budget.drop_positions();
     }
     Ok((values, budget.problems))
+}
+
+/// Refuses runs of opening brackets that no document within the depth limit has: the YAML parser looks at
+/// every open bracket again for each new one, which for a megabyte of them would take minutes.
+fn refuse_deep_flow_style(text: &str) -> Option<Problem> {
+    let mut run = 0;
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => run += 1,
+            b' ' | b'\t' | b'\n' | b'\r' => {}
+            _ => run = 0,
+        }
+        if run > FLOW_DOCUMENT_DEPTH_MAX {
+            return Some(Problem::error("", code::LIMIT, too_deep()));
+        }
+    }
+    None
 }
 
 /// What reading a text has used up and found so far.

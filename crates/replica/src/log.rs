@@ -1,0 +1,220 @@
+//! openraft's log storage over the store's log of one group.
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+};
+
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt, stream};
+use openraft::{
+    LogState, OptionalSend, RaftLogReader,
+    alias::{LogIdOf, VoteOf},
+    storage::{IOFlushed, RaftLogStorage},
+};
+use tidemill_store::{LogEntry, LogStore, StoreError};
+use tokio::sync::oneshot;
+
+use crate::{
+    codec,
+    limits::{APPEND_BYTES_MAX, APPLY_READ_BYTES_MAX},
+    raft::{Entry, Types},
+};
+
+/// The log of one group. Vote, entries and committed position go through one ordered WAL.
+#[derive(Clone)]
+pub(crate) struct Log {
+    store: LogStore,
+}
+
+pub(crate) fn io_error(error: StoreError) -> io::Error {
+    io::Error::other(error)
+}
+
+impl Log {
+    pub fn new(store: LogStore) -> Self {
+        Self { store }
+    }
+
+    /// Waits until what `ask` asked for is synced.
+    async fn synced(ask: impl FnOnce(tidemill_store::Done)) -> Result<(), io::Error> {
+        let (tell, told) = oneshot::channel();
+        ask(Box::new(move |result| {
+            // Nobody listens when the group has been stopped meanwhile.
+            let _ = tell.send(result);
+        }));
+        told.await
+            .unwrap_or(Err(StoreError::Stopped))
+            .map_err(io_error)
+    }
+
+    fn decode(entry: LogEntry) -> Result<Entry, io::Error> {
+        let decoded = codec::decode_entry(entry.bytes)?;
+        if decoded.log_id.index() != entry.index {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "log entry {} names index {}",
+                    entry.index,
+                    decoded.log_id.index()
+                ),
+            ));
+        }
+        Ok(decoded)
+    }
+
+    fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, io::Error> {
+        self.store
+            .read(from, to, bytes_max)
+            .map_err(io_error)?
+            .into_iter()
+            .map(Self::decode)
+            .collect()
+    }
+
+    /// As `from` to `to` (exclusive), from the first entry that was not purged.
+    fn bounds(&self, range: &impl RangeBounds<u64>) -> Result<(u64, u64), io::Error> {
+        let from = match range.start_bound() {
+            Bound::Included(from) => *from,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(to) => *to,
+            Bound::Unbounded => u64::MAX,
+        };
+        let purged_to = self.purged()?.map_or(0, |purged| purged.index() + 1);
+        let first = self.store.first_index().unwrap_or(0);
+        Ok((from.max(first).max(purged_to), to))
+    }
+
+    fn purged(&self) -> Result<Option<LogIdOf<Types>>, io::Error> {
+        let marker = self.store.read_purged().map_err(io_error)?;
+        Ok(marker.map(|m| codec::decode_log_id(&m)).transpose()?)
+    }
+}
+
+impl RaftLogReader<Types> for Log {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let (from, to) = self.bounds(&range)?;
+        self.read(from, to, usize::MAX)
+    }
+
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        // In pieces: after a restart everything since the last flush is read through here.
+        let log = self.clone();
+        let bounds = self.bounds(&range);
+        stream::once(async move { bounds })
+            .map_ok(move |(from, to)| {
+                let log = log.clone();
+                stream::try_unfold(from, move |from| {
+                    let read = if from < to {
+                        log.read(from, to, APPLY_READ_BYTES_MAX)
+                    } else {
+                        Ok(Vec::new())
+                    };
+                    async move {
+                        let entries = read?;
+                        let next = from + entries.len() as u64;
+                        Ok::<_, io::Error>(
+                            (!entries.is_empty())
+                                .then(|| (stream::iter(entries.into_iter().map(Ok)), next)),
+                        )
+                    }
+                })
+                .try_flatten()
+            })
+            .try_flatten()
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<VoteOf<Types>>, io::Error> {
+        let vote = self.store.read_vote().map_err(io_error)?;
+        Ok(vote.map(|v| codec::decode_vote(&v)).transpose()?)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.read(start, end, APPEND_BYTES_MAX)
+    }
+}
+
+impl RaftLogStorage<Types> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let purged = self.purged()?;
+        let last = self.store.last().map_err(io_error)?;
+        let last = last.map(Self::decode).transpose()?.map(|e| e.log_id);
+        Ok(LogState {
+            last_purged_log_id: purged,
+            last_log_id: last.or(purged),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &VoteOf<Types>) -> Result<(), io::Error> {
+        let bytes = codec::encode_vote(vote);
+        Self::synced(|done| self.store.save_vote(bytes, done)).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogIdOf<Types>>) -> Result<(), io::Error> {
+        let bytes = committed.map_or_else(Bytes::new, codec::encode_log_id);
+        self.store.save_committed(bytes);
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogIdOf<Types>>, io::Error> {
+        let committed = self.store.read_committed().map_err(io_error)?;
+        let committed = committed.filter(|bytes| !bytes.is_empty());
+        Ok(committed.map(|c| codec::decode_log_id(&c)).transpose()?)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries = entries
+            .into_iter()
+            .map(|entry| LogEntry {
+                index: entry.log_id.index(),
+                bytes: codec::encode_entry(&entry),
+            })
+            .collect();
+        self.store.append(
+            entries,
+            Box::new(move |result| callback.io_completed(result.map_err(io_error))),
+        );
+        Ok(())
+    }
+
+    async fn truncate_after(
+        &mut self,
+        last_log_id: Option<LogIdOf<Types>>,
+    ) -> Result<(), io::Error> {
+        let from = last_log_id.map_or(0, |id| id.index() + 1);
+        Self::synced(|done| self.store.truncate_from(from, done)).await
+    }
+
+    async fn purge(&mut self, log_id: LogIdOf<Types>) -> Result<(), io::Error> {
+        let marker = codec::encode_log_id(log_id);
+        Self::synced(|done| self.store.purge_to(log_id.index(), marker, done)).await
+    }
+}

@@ -1,0 +1,380 @@
+//! The state machine: puts what the log decided into the state, by the fence's rule.
+//!
+//! It decides nothing else. Whatever it cannot read stops the group on this node, loudly: a replica
+//! that skipped an entry would no longer equal the others.
+
+use std::io;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream::Peekable};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+};
+use std::{path::Path, pin::Pin, sync::Arc};
+use tidemill_rows::{Batch, Epoch, Fence, Mutation, Table, key};
+use tidemill_store::StateStore;
+use tidemill_types::PartitionId;
+use tokio::task::spawn_blocking;
+
+use crate::{
+    codec,
+    limits::{APPLY_WRITE_BYTES_MAX, APPLY_WRITE_ENTRIES_MAX},
+    log::io_error,
+    raft::{Applied, Command, Entry, LogId, SnapshotMeta, StoredMembership, Types},
+    shared::Shared,
+    snapshot::SnapshotSource,
+};
+
+/// Rows of `Table::Replica`, by the byte after the prefix.
+const ROW_APPLIED: u8 = 1;
+const ROW_MEMBERSHIP: u8 = 2;
+
+/// What the replica keeps in the state beside the batches' rows.
+#[derive(Clone, Debug, Default)]
+struct Rows {
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    fence: Fence,
+}
+
+/// The state machine of one group.
+pub(crate) struct Machine {
+    group: PartitionId,
+    state: StateStore,
+    shared: Arc<Shared>,
+    /// The node's data directory.
+    dir: Arc<Path>,
+    /// As in the state; every write of the state changes both.
+    rows: Rows,
+}
+
+type Snap = openraft::alias::SmSnapshotOf<Types, Machine>;
+
+fn replica_key(group: PartitionId, row: u8) -> Bytes {
+    let mut key = key::start(group, Table::Replica, 1).to_vec();
+    key.push(row);
+    key.into()
+}
+
+fn fence_key(group: PartitionId) -> Bytes {
+    Bytes::copy_from_slice(&key::prefix(group, Table::Fence))
+}
+
+fn put(key: Bytes, value: Bytes) -> Mutation {
+    Mutation::Put { key, value }
+}
+
+impl Rows {
+    fn read(group: PartitionId, state: &StateStore) -> Result<Self, io::Error> {
+        let get = |key: &[u8]| state.get(key).map_err(io_error);
+        let applied = get(&replica_key(group, ROW_APPLIED))?
+            .map(|value| codec::decode_log_id(&value))
+            .transpose()?;
+        let membership = get(&replica_key(group, ROW_MEMBERSHIP))?
+            .map(|value| codec::decode_stored_membership(&value))
+            .transpose()?
+            .unwrap_or_default();
+        let fence = get(&fence_key(group))?
+            .map(|value| {
+                Fence::decode(&value).ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::InvalidData, "the fence row is malformed")
+                })
+            })
+            .transpose()?
+            .unwrap_or_default();
+        Ok(Self {
+            applied,
+            membership,
+            fence,
+        })
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta {
+            last_log_id: self.applied,
+            last_membership: self.membership.clone(),
+        }
+    }
+}
+
+/// Effects of entries that are written together.
+struct Pending {
+    rows: Rows,
+    mutations: Vec<Mutation>,
+    responders: Vec<(ApplyResponder<Types>, Applied)>,
+    entries: usize,
+    bytes: usize,
+    fenced: u64,
+}
+
+impl Pending {
+    fn new(rows: Rows) -> Self {
+        Self {
+            rows,
+            mutations: Vec::new(),
+            responders: Vec::new(),
+            entries: 0,
+            bytes: 0,
+            fenced: 0,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries >= APPLY_WRITE_ENTRIES_MAX || self.bytes >= APPLY_WRITE_BYTES_MAX
+    }
+
+    fn add(
+        &mut self,
+        entry: Entry,
+        responder: Option<ApplyResponder<Types>>,
+    ) -> Result<(), io::Error> {
+        let id = entry.log_id;
+        self.entries += 1;
+        let applied = if self.rows.applied.is_some_and(|a| id.index() <= a.index()) {
+            // A snapshot's files can be newer than what it is announced as; see `snapshot`.
+            Applied::Done
+        } else {
+            self.rows.applied = Some(id);
+            self.effect(id, entry)?
+        };
+        if let Some(responder) = responder {
+            self.responders.push((responder, applied));
+        }
+        Ok(())
+    }
+
+    fn effect(&mut self, id: LogId, entry: Entry) -> Result<Applied, io::Error> {
+        match entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Membership(membership) => {
+                self.rows.membership = StoredMembership::new(Some(id), membership);
+            }
+            EntryPayload::Normal(Command::EpochStart) => {
+                self.rows.fence = self.rows.fence.begin(Epoch {
+                    term: id.committed_leader_id().term,
+                    index: id.index(),
+                });
+            }
+            EntryPayload::Normal(Command::Batch(bytes)) => {
+                self.bytes += bytes.len();
+                let batch = Batch::decode(bytes).map_err(|error| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("log entry {}: {error}", id.index()),
+                    )
+                })?;
+                match self.rows.fence.admit(batch.epoch, batch.seq, batch.time) {
+                    Ok(fence) => {
+                        self.rows.fence = fence;
+                        self.mutations.extend(batch.mutations);
+                    }
+                    Err(refusal) => {
+                        self.fenced += 1;
+                        tracing::warn!(log_index = id.index(), %refusal, "batch dropped by the fence");
+                        return Ok(Applied::Refused(refusal));
+                    }
+                }
+            }
+        }
+        Ok(Applied::Done)
+    }
+}
+
+impl Machine {
+    /// # Errors
+    /// When the replica's own rows cannot be read.
+    pub fn open(
+        group: PartitionId,
+        state: StateStore,
+        shared: Arc<Shared>,
+        dir: Arc<Path>,
+    ) -> Result<Self, io::Error> {
+        let rows = Rows::read(group, &state)?;
+        // Everything that is found at start was flushed: the state has no WAL.
+        if rows.applied.is_some() {
+            shared.set_durable(rows.meta());
+        }
+        shared.set_applied(rows.applied.map_or(0, |id| id.index()));
+        Ok(Self {
+            group,
+            state,
+            shared,
+            dir,
+            rows,
+        })
+    }
+
+    fn write(&mut self, mut pending: Pending) -> Result<(), io::Error> {
+        let rows = pending.rows;
+        if rows.applied != self.rows.applied {
+            if let Some(applied) = rows.applied {
+                pending.mutations.push(put(
+                    replica_key(self.group, ROW_APPLIED),
+                    codec::encode_log_id(applied),
+                ));
+            }
+            if rows.membership.log_id() != self.rows.membership.log_id() {
+                pending.mutations.push(put(
+                    replica_key(self.group, ROW_MEMBERSHIP),
+                    codec::encode_stored_membership(&rows.membership),
+                ));
+            }
+            if rows.fence != self.rows.fence {
+                pending
+                    .mutations
+                    .push(put(fence_key(self.group), rows.fence.encode()));
+            }
+            self.state.write(&pending.mutations).map_err(io_error)?;
+        }
+        self.rows = rows;
+        let index = self.rows.applied.map_or(0, |id| id.index());
+        self.shared.count_applied(
+            pending.bytes as u64,
+            pending.fenced,
+            pending
+                .responders
+                .iter()
+                .filter(|(_, applied)| *applied == Applied::Done)
+                .count() as u64,
+        );
+        self.shared.set_applied(index);
+        for (responder, applied) in pending.responders {
+            responder.send(applied);
+        }
+        Ok(())
+    }
+
+    async fn apply_all<S>(&mut self, mut entries: Pin<&mut Peekable<S>>) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        while entries.as_mut().peek().await.is_some() {
+            let mut pending = Pending::new(self.rows.clone());
+            while !pending.is_full() {
+                let Some(next) = entries.next().await else {
+                    break;
+                };
+                let (entry, responder) = next?;
+                pending.add(entry, responder)?;
+            }
+            self.write(pending)?;
+        }
+        Ok(())
+    }
+
+    fn live(&self) -> SnapshotSource {
+        SnapshotSource::Live {
+            state: self.state.clone(),
+            dir: Arc::clone(&self.dir),
+        }
+    }
+
+    /// Notes why the group stops, then lets openraft stop it.
+    fn stop<T>(&self, doing: &str, result: Result<T, io::Error>) -> Result<T, io::Error> {
+        result.inspect_err(|error| self.shared.set_fault(format!("{doing}: {error}")))
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = SnapshotSource;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.rows.applied, self.rows.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let entries = std::pin::pin!(entries.peekable());
+        let result = self.apply_all(entries).await;
+        self.stop("apply", result)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            meta: self.rows.meta(),
+            state: self.state.clone(),
+            shared: Arc::clone(&self.shared),
+            dir: Arc::clone(&self.dir),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotSource,
+    ) -> Result<(), io::Error> {
+        let result = async {
+            let state = self.state.clone();
+            spawn_blocking(move || snapshot.install(&state))
+                .await
+                .map_err(io::Error::other)??;
+            let rows = Rows::read(self.group, &self.state)?;
+            if rows.applied < meta.last_log_id {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!(
+                        "the snapshot's files hold {:?}, it was announced as {:?}",
+                        rows.applied, meta.last_log_id
+                    ),
+                ));
+            }
+            Ok(rows)
+        }
+        .await;
+        self.rows = self.stop("install snapshot", result)?;
+        self.shared.set_durable(meta.clone());
+        self.shared.count_installed();
+        self.shared
+            .set_applied(self.rows.applied.map_or(0, |id| id.index()));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snap>, io::Error> {
+        Ok(self.shared.durable().map(|meta| Snapshot {
+            meta,
+            snapshot: self.live(),
+        }))
+    }
+}
+
+/// Makes the state durable up to where it was when the builder was made.
+pub(crate) struct Builder {
+    meta: SnapshotMeta,
+    state: StateStore,
+    shared: Arc<Shared>,
+    dir: Arc<Path>,
+}
+
+impl Builder {
+    fn live(&self) -> SnapshotSource {
+        SnapshotSource::Live {
+            state: self.state.clone(),
+            dir: Arc::clone(&self.dir),
+        }
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotSource;
+
+    async fn build_snapshot(&mut self) -> Result<Snap, io::Error> {
+        let state = self.state.clone();
+        let result = spawn_blocking(move || state.flush().map_err(io_error))
+            .await
+            .map_err(io::Error::other)
+            .flatten();
+        if let Err(error) = result {
+            self.shared.set_fault(format!("flush: {error}"));
+            return Err(error);
+        }
+        self.shared.set_durable(self.meta.clone());
+        Ok(Snapshot {
+            meta: self.meta.clone(),
+            snapshot: self.live(),
+        })
+    }
+}

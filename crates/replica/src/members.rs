@@ -1,0 +1,268 @@
+//! Changes of the members: of one group on its leader, and of all groups from anywhere.
+
+use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
+
+use openraft::{
+    ChangeMembers, ServerState,
+    async_runtime::WatchReceiver,
+    errors::{ClientWriteError, RaftError},
+};
+use tidemill_proto::peer::v1::{
+    self as peer, change_member_request::Change, change_member_response::Result as Changed,
+};
+use tidemill_types::{NodeId, PartitionId};
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{Code, Request, Status};
+
+use crate::{
+    ChangeError,
+    codec::node_from_wire,
+    directory::Directory,
+    group::Group,
+    limits::{CHANGE_TIMEOUT, MEMBER_CALL_TIMEOUT, RETRY_PAUSE},
+    network::member_client,
+};
+
+/// Entries that a learner may lack when it becomes a voter: it must not hold up commits for long.
+const PROMOTE_LAG_MAX: u64 = 100;
+
+/// Changes the members of one group, if this node leads it.
+pub(crate) async fn change_here(group: &Group, change: Change) -> Result<Changed, Status> {
+    let raft = group.raft();
+    let (leads, leader, last, known, voter, matched) = {
+        let node = match &change {
+            Change::Add(node) => node.id,
+            Change::Promote(id) | Change::Remove(id) | Change::TransferTo(id) => *id,
+        };
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        (
+            metrics.state == ServerState::Leader,
+            metrics.current_leader,
+            metrics.last_log_index.unwrap_or(0),
+            membership.get_node(&node).cloned(),
+            membership.voter_ids().any(|id| id == node),
+            metrics
+                .replication
+                .as_ref()
+                .and_then(|replication| replication.get(&node).copied().flatten()),
+        )
+    };
+    if !leads {
+        return Ok(Changed::NotLeader(leader.unwrap_or(0)));
+    }
+    let written = match change {
+        Change::Add(node) => {
+            let (id, node) =
+                node_from_wire(node).map_err(|e| Status::invalid_argument(e.to_string()))?;
+            if known.as_ref() == Some(&node) {
+                return Ok(Changed::Done(last));
+            }
+            if known.is_some() {
+                raft.change_membership(ChangeMembers::SetNodes(BTreeMap::from([(id, node)])), true)
+                    .await
+            } else {
+                raft.add_learner(id, node, false).await
+            }
+        }
+        Change::Promote(_) if voter => return Ok(Changed::Done(last)),
+        Change::Promote(_) if known.is_none() => {
+            return Ok(Changed::Refused("it is not a member yet".to_owned()));
+        }
+        Change::Promote(id) => {
+            let matched = matched.map_or(0, |matched| matched.index);
+            if matched + PROMOTE_LAG_MAX < last {
+                return Ok(Changed::Refused("it has not caught up yet".to_owned()));
+            }
+            raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([id])), true)
+                .await
+        }
+        Change::Remove(_) if known.is_none() => return Ok(Changed::Done(last)),
+        Change::Remove(id) => {
+            let id = BTreeSet::from([id]);
+            if voter {
+                raft.change_membership(ChangeMembers::RemoveVoters(id), false)
+                    .await
+            } else {
+                raft.change_membership(ChangeMembers::RemoveNodes(id), false)
+                    .await
+            }
+        }
+        Change::TransferTo(id) => {
+            if !voter {
+                return Ok(Changed::Refused("it is not a voter".to_owned()));
+            }
+            return raft
+                .trigger()
+                .transfer_leader(id)
+                .await
+                .map(|()| Changed::Done(last))
+                .map_err(|error| Status::unavailable(error.to_string()));
+        }
+    };
+    match written {
+        Ok(written) => Ok(Changed::Done(written.log_id.index)),
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+            Ok(Changed::NotLeader(forward.leader_id.unwrap_or(0)))
+        }
+        Err(RaftError::APIError(error)) => Ok(Changed::Refused(error.to_string())),
+        Err(RaftError::Fatal(error)) => Err(Status::unavailable(error.to_string())),
+    }
+}
+
+/// Asks around until the change of one group is made; gives the leader's last log index then.
+pub(crate) struct Changer<'a> {
+    directory: &'a Directory,
+    /// Where members are reached, before this node knows any.
+    addresses: BTreeMap<u64, String>,
+    deadline: Instant,
+}
+
+impl<'a> Changer<'a> {
+    pub fn new(directory: &'a Directory) -> Self {
+        let addresses = directory
+            .members()
+            .into_iter()
+            .map(|member| (member.id.0, member.peer))
+            .collect();
+        Self {
+            directory,
+            addresses,
+            deadline: Instant::now() + CHANGE_TIMEOUT,
+        }
+    }
+
+    /// Asks the node at `address` for the cluster that it is part of.
+    pub async fn learn(&mut self, address: &str) -> Result<peer::StatusResponse, ChangeError> {
+        let channel = self
+            .directory
+            .peers()
+            .channel_to_address(address)
+            .map_err(|error| ChangeError::Invalid(format!("{address:?}: {error}")))?;
+        loop {
+            let mut request = Request::new(peer::StatusRequest {});
+            request.set_timeout(MEMBER_CALL_TIMEOUT);
+            let why = match member_client(channel.clone()).status(request).await {
+                Ok(status) => {
+                    let status = status.into_inner();
+                    if status.partitions > 0 {
+                        let nodes = status.nodes.iter();
+                        self.addresses
+                            .extend(nodes.map(|node| (node.id, node.peer.clone())));
+                        return Ok(status);
+                    }
+                    "it is not part of a cluster yet".to_owned()
+                }
+                Err(status) if status.code() == Code::PermissionDenied => {
+                    return Err(ChangeError::Conflict(status.message().to_owned()));
+                }
+                Err(status) => status.to_string(),
+            };
+            self.pause(&format!("{address}: {why}")).await?;
+        }
+    }
+
+    async fn pause(&self, why: &str) -> Result<(), ChangeError> {
+        if Instant::now() + RETRY_PAUSE >= self.deadline {
+            return Err(ChangeError::Unavailable(why.to_owned()));
+        }
+        sleep(RETRY_PAUSE).await;
+        Ok(())
+    }
+
+    /// Changes one group, wherever it is led.
+    pub async fn change(&self, group: PartitionId, change: &Change) -> Result<u64, ChangeError> {
+        let mut next = self
+            .directory
+            .get(group)
+            .and_then(|group| group.leadership().borrow().leader)
+            .map(|node| node.0);
+        let mut others = self.addresses.keys().copied().cycle();
+        loop {
+            let Some(node) = next.take().or_else(|| others.next()) else {
+                return Err(ChangeError::Unavailable(
+                    "this node is not part of a cluster".to_owned(),
+                ));
+            };
+            let why = match self.ask(node, group, change.clone()).await {
+                Ok(Changed::Done(index)) => return Ok(index),
+                Ok(Changed::NotLeader(leader)) => {
+                    next = Some(leader).filter(|leader| *leader != 0 && *leader != node);
+                    format!("group {group} has no leader")
+                }
+                Ok(Changed::Refused(why)) => {
+                    next = Some(node);
+                    format!("group {group}: {why}")
+                }
+                Err(status) if status.code() == Code::InvalidArgument => {
+                    return Err(ChangeError::Invalid(status.message().to_owned()));
+                }
+                Err(status) => format!("group {group}, node {node}: {status}"),
+            };
+            self.pause(&why).await?;
+        }
+    }
+
+    async fn ask(&self, node: u64, group: PartitionId, change: Change) -> Result<Changed, Status> {
+        if NodeId(node) == self.directory.node() {
+            return match self.directory.get(group) {
+                Some(group) => change_here(&group, change).await,
+                None => Ok(Changed::NotLeader(0)),
+            };
+        }
+        let Some(address) = self.addresses.get(&node) else {
+            return Err(Status::not_found("its address is not known"));
+        };
+        let mut request = Request::new(peer::ChangeMemberRequest {
+            group: group.0.into(),
+            change: Some(change),
+        });
+        request.set_timeout(MEMBER_CALL_TIMEOUT);
+        let link = self.directory.peers().link(node, address);
+        let response = link.client().change_member(request).await?.into_inner();
+        response
+            .result
+            .ok_or_else(|| Status::internal("the answer is empty"))
+    }
+
+    /// Waits until `group` has applied `index` here.
+    pub async fn applied(&self, group: &Group, index: u64) -> Result<(), ChangeError> {
+        let mut applied = group.applied_changes();
+        match timeout_at(self.deadline, applied.wait_for(|applied| *applied >= index)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(ChangeError::Unknown(format!(
+                "group {} has not caught up",
+                group.id()
+            ))),
+        }
+    }
+}
+
+/// Waits until somebody else leads; false when nobody did in time.
+pub(crate) async fn led_by_another(group: &Group, node: NodeId, wait: Duration) -> bool {
+    let mut leadership = group.leadership();
+    let other = leadership.wait_for(|l| l.leader.is_some_and(|leader| leader != node));
+    matches!(tokio::time::timeout(wait, other).await, Ok(Ok(_)))
+}
+
+/// The voter beside `node` that has the most of the log, if this node leads.
+pub(crate) fn best_successor(group: &Group, node: NodeId) -> Option<u64> {
+    let metrics = group.raft().metrics();
+    let metrics = metrics.borrow_watched();
+    if metrics.state != ServerState::Leader {
+        return None;
+    }
+    let replication = metrics.replication.as_ref()?;
+    metrics
+        .membership_config
+        .voter_ids()
+        .filter(|id| *id != node.0)
+        .max_by_key(|id| {
+            replication
+                .get(id)
+                .copied()
+                .flatten()
+                .map(|log_id| log_id.index)
+        })
+}

@@ -1,0 +1,137 @@
+//! A leader's entries for one follower in one group: a stream of requests, answered in order.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt, stream};
+use openraft::{
+    base::BoxStream,
+    errors::RPCError,
+    raft::{AppendEntriesRequest, StreamAppendResult},
+};
+use tidemill_proto::peer::v1 as peer;
+use tidemill_types::PartitionId;
+use tokio::{sync::Semaphore, time::timeout};
+use tonic::{Request, Status, Streaming};
+
+use super::{client::Failure, link::Link, serve::GROUP, wire};
+use crate::{
+    limits::{APPEND_TIMEOUT, APPENDS_IN_FLIGHT_MAX},
+    raft::Types,
+};
+
+type Answers = BoxStream<'static, Result<StreamAppendResult<Types>, RPCError<Types>>>;
+
+/// Requests that were sent and not answered.
+struct InFlight {
+    room: Semaphore,
+    sent_at: Mutex<VecDeque<Instant>>,
+    appends: AtomicU64,
+}
+
+impl InFlight {
+    /// Waits for room.
+    async fn sent(&self) {
+        if let Ok(permit) = self.room.acquire().await {
+            permit.forget();
+        }
+        self.appends.fetch_add(1, Relaxed);
+        let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
+        sent_at.push_back(Instant::now());
+    }
+
+    fn answered(&self) {
+        self.room.add_permits(1);
+        let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
+        sent_at.pop_front();
+    }
+
+    fn oldest(&self) -> Option<Duration> {
+        let sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
+        sent_at.front().map(Instant::elapsed)
+    }
+}
+
+/// Opens the stream. It ends when `input` does, or at the first answer that is not `matching`.
+pub(super) async fn open<S>(
+    link: &Arc<Link>,
+    group: PartitionId,
+    failure: Failure,
+    input: S,
+) -> Result<Answers, RPCError<Types>>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+{
+    let in_flight = Arc::new(InFlight {
+        room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
+        sent_at: Mutex::new(VecDeque::new()),
+        appends: AtomicU64::new(0),
+    });
+    let requests = {
+        let in_flight = Arc::clone(&in_flight);
+        let link = Arc::clone(link);
+        input.then(move |request| {
+            let in_flight = Arc::clone(&in_flight);
+            let link = Arc::clone(&link);
+            async move {
+                in_flight.sent().await;
+                link.counters.appends.fetch_add(1, Relaxed);
+                wire::append_to_wire(request)
+            }
+        })
+    };
+    let mut request = Request::new(requests);
+    request
+        .metadata_mut()
+        .insert(GROUP, u64::from(group.0).into());
+    let mut client = link.client();
+    let answers = match timeout(APPEND_TIMEOUT, client.append(request)).await {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return Err(failure.of(&status)),
+        Err(_) => return Err(failure.timeout(APPEND_TIMEOUT)),
+    };
+    Ok(Box::pin(stream::unfold(
+        Some((answers, in_flight, failure)),
+        |state| async move {
+            let (mut answers, in_flight, failure) = state?;
+            match next(&mut answers, &in_flight).await {
+                Ok(None) => None,
+                Ok(Some(answer)) => match wire::appended_from_wire(answer) {
+                    Ok(answer) => Some((Ok(answer), Some((answers, in_flight, failure)))),
+                    Err(error) => {
+                        Some((Err(failure.of(&Status::internal(error.to_string()))), None))
+                    }
+                },
+                Err(Some(status)) => Some((Err(failure.of(&status)), None)),
+                Err(None) => Some((Err(failure.timeout(APPEND_TIMEOUT)), None)),
+            }
+        },
+    )))
+}
+
+/// The next answer; an error without status when none comes in time.
+async fn next(
+    answers: &mut Streaming<peer::AppendResponse>,
+    in_flight: &InFlight,
+) -> Result<Option<peer::AppendResponse>, Option<Status>> {
+    loop {
+        match timeout(APPEND_TIMEOUT / 4, answers.message()).await {
+            Ok(Ok(answer)) => {
+                in_flight.answered();
+                return Ok(answer);
+            }
+            Ok(Err(status)) => return Err(Some(status)),
+            Err(_) => {
+                if in_flight.oldest().is_some_and(|age| age > APPEND_TIMEOUT) {
+                    return Err(None);
+                }
+            }
+        }
+    }
+}
