@@ -80,9 +80,7 @@ impl StoreError {
         let message: &str = error.as_ref();
         // The C API hands over text only; the subcode of ENOSPC shows in it and nowhere else.
         if message.contains("No space left on device") {
-            return Self::NoSpace {
-                what: format!("{what} ({message})"),
-            };
+            return Self::NoSpace { what };
         }
         match error.kind() {
             rocksdb::ErrorKind::Corruption => Self::Corrupt {

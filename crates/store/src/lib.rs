@@ -10,7 +10,6 @@ mod error;
 mod file;
 mod identity;
 mod log;
-mod memory;
 mod node;
 mod options;
 mod space;

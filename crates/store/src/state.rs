@@ -21,12 +21,11 @@ use tidemill_types::PartitionId;
 use self::database::StateDatabase;
 pub use self::{
     checkpoint::{CHECKPOINT_LIST, CheckpointFile, CheckpointFiles},
-    database::Verified,
+    database::{SharedMemory, Verified},
     view::StateView,
 };
 use crate::{
     StoreError, StoreOptions,
-    memory::SharedMemory,
     stats::{Counters, add},
     stop::FailStop,
 };

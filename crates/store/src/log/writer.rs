@@ -3,7 +3,6 @@
 
 use std::{
     mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -22,7 +21,7 @@ use super::{
     tail::Group,
 };
 use crate::{
-    StoreError,
+    StoreError, StoreOptions,
     space::SpaceMonitor,
     stats::{Counters, add},
     stop::FailStop,
@@ -86,6 +85,7 @@ impl Command {
 
 pub struct Writer {
     pub database: Arc<LogDatabase>,
+    pub options: StoreOptions,
     pub stop: Arc<FailStop>,
     pub counters: Arc<Counters>,
     pub space: Arc<SpaceMonitor>,
@@ -153,18 +153,14 @@ impl Writer {
             {
                 group.written(*written_when);
             }
-            // One caller's mistake must not leave the others without an answer.
-            let finish = AssertUnwindSafe(|| command.finish(result.clone()));
-            if catch_unwind(finish).is_err() {
-                self.stop.stop("a callback of the log panicked");
-            }
+            command.finish(result.clone());
         }
     }
 
     fn write(&mut self, group: &[Command]) -> Result<(), StoreError> {
         for command in group {
             if let Command::Append { group, .. } = command {
-                self.database.create_family(group.id)?;
+                self.database.create_family(group.id, &self.options)?;
             }
         }
         let mut batch = WriteBatch::default();
@@ -243,7 +239,7 @@ impl Writer {
         if let Err(error) = self.mark.sync() {
             self.stop.stop(&error.to_string());
         }
-        if let Err(error) = self.space.restore() {
+        if let Err(error) = self.space.adjust() {
             tracing::warn!(%error, "free disk space not known");
         }
     }
