@@ -70,7 +70,7 @@ fn read_value(value: &Value, pointer: &str) -> Result<FlowDocument, Vec<Problem>
         for problem in &mut more {
             problem.pointer.insert_str(0, pointer);
         }
-        read::add_unless_below(&mut problems, more);
+        read::add_unless_known(&mut problems, more);
     }
     Err(problems)
 }

@@ -326,3 +326,54 @@ fn texts_that_grow_are_stopped() {
     let values = Value::Array(vec![json!(1); FLOW_DOCUMENT_VALUES_MAX]);
     assert_eq!(problems(&values)[0].code, code::LIMIT);
 }
+
+/// Each of these takes the YAML parser minutes as a whole. There is no clock here (it would make the test depend
+/// on the machine): a text that is not refused early shows by the test's own time limit.
+#[test]
+fn texts_that_nest_are_refused_early() {
+    let max = FLOW_DOCUMENT_BYTES_MAX;
+    // The comment makes them YAML, where JSON's parser would refuse them first.
+    for unit in [
+        "[", "{a: ", "[a,", "- ", "? ", "a: [", "[\"\",", "{\"a\":", "- [", "!a [", "'' : {",
+    ] {
+        let text = format!("#\n{}", unit.repeat((max - 2) / unit.len()));
+        let found = flow::parse(&text).expect_err("refused");
+        assert_eq!(
+            (found.len(), found[0].code),
+            (1, code::LIMIT),
+            "{unit}: {found:?}"
+        );
+    }
+    // Few enough brackets to be parsed, far too deep.
+    let text = format!(
+        "#\n{}{}",
+        "{a: ".repeat(FLOW_YAML_BRACKETS_MAX),
+        "a,".repeat(300_000)
+    );
+    let found = flow::parse(&text).expect_err("refused");
+    assert!(found[0].message.contains("nested deeper"), "{found:?}");
+    // Hidden behind what is closed again, in strings and in earlier documents.
+    let quiet = "- {a: '[{', b: \"]}\"}\n".repeat(1_000);
+    for hidden in [
+        format!("{quiet}- {}", "{'}': ".repeat(60_000)),
+        format!("{quiet}--- {}", "{b'c: '}', a: ".repeat(60_000)),
+    ] {
+        let found = flow::parse(&hidden).expect_err("refused");
+        assert!(found[0].message.contains("nested deeper"), "{found:?}");
+    }
+}
+
+#[test]
+fn brackets_in_yaml() {
+    // In a comment, where they open nothing; one more is in the document.
+    for (brackets, refused) in [
+        (FLOW_YAML_BRACKETS_MAX - 1, false),
+        (FLOW_YAML_BRACKETS_MAX, true),
+    ] {
+        let comment = "[{".repeat(brackets / 2) + &"[".repeat(brackets % 2);
+        let text = format!(
+            "# {comment}\ngraph:\n  nodes:\n    - {{id: a, componentId: c, function: f}}\n"
+        );
+        assert_eq!(flow::parse(&text).is_err(), refused, "{brackets}");
+    }
+}

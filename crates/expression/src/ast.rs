@@ -10,7 +10,7 @@ pub(crate) type Slot = usize;
 /// A parsed expression.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    pub root: Node,
+    pub root: Box<Node>,
     /// The variable under which the parent that a `%` stands for is bound. `%` that mean the same step
     /// share a label.
     pub labels: Vec<String>,
@@ -162,8 +162,9 @@ pub(crate) enum Kind {
 }
 
 impl Node {
-    pub fn new(kind: Kind, position: usize) -> Self {
-        Self {
+    /// Boxed, so that the parser's frames stay small: its recursion is bounded by the stack.
+    pub fn new(kind: Kind, position: usize) -> Box<Self> {
+        Box::new(Self {
             kind,
             position,
             depth: 1,
@@ -177,6 +178,6 @@ impl Node {
             index: None,
             ancestor: None,
             seeking: Vec::new(),
-        }
+        })
     }
 }

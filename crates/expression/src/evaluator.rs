@@ -208,18 +208,7 @@ impl<'a> Evaluator<'a> {
                 input: input.clone(),
                 frame,
             }),
-            Kind::Condition {
-                condition,
-                then,
-                otherwise,
-            } => {
-                let flag = self.evaluate(condition, input, frame)?;
-                match (self.truth(&flag)?, otherwise) {
-                    (true, _) => self.evaluate(then, input, frame),
-                    (false, Some(otherwise)) => self.evaluate(otherwise, input, frame),
-                    (false, None) => Ok(Value::Undefined),
-                }
-            }
+            Kind::Condition { .. } => self.condition(node, input, frame),
             Kind::Elvis { left, right } => {
                 let value = self.evaluate(left, input, frame)?;
                 if self.truth(&value)? {
@@ -251,6 +240,34 @@ impl<'a> Evaluator<'a> {
             Kind::Transform(transform) => self.function(Function::Transform { transform, frame }),
             Kind::Sort(terms) => self.sort_by_terms(terms, input, frame),
         }
+    }
+
+    /// Walks a list of cases without recursing into each "otherwise".
+    fn condition(
+        &mut self,
+        node: &'a Node,
+        input: &Value<'a>,
+        frame: FrameId,
+    ) -> Result<Value<'a>> {
+        let mut node = node;
+        while let Kind::Condition {
+            condition,
+            then,
+            otherwise,
+        } = &node.kind
+        {
+            self.charge(1)?;
+            let flag = self.evaluate(condition, input, frame)?;
+            node = match (self.truth(&flag)?, otherwise) {
+                (true, _) => return self.evaluate(then, input, frame),
+                (false, Some(otherwise)) => otherwise,
+                (false, None) => return Ok(Value::Undefined),
+            };
+            if !node.predicates.is_empty() || node.group.is_some() || node.keep_array {
+                break;
+            }
+        }
+        self.evaluate(node, input, frame)
     }
 
     fn construct_array(

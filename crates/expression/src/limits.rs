@@ -11,8 +11,8 @@ pub const ARGUMENTS_MAX: usize = 255;
 pub const SYNTAX_DEPTH_MAX: u32 = 512;
 /// Deepest array or object that an expression may build, the same depth that `serde_json` reads.
 pub const VALUE_DEPTH_MAX: u32 = 127;
-/// Deepest recursion over an input or result, whatever [`Limits::depth`] says.
-pub const DEPTH_MAX: u32 = 1_000;
+/// Deepest recursion, whatever [`Limits::depth`] says: it takes less than 1 MiB of the thread's stack.
+pub const DEPTH_MAX: u32 = 500;
 /// Largest compiled regular expression, in bytes: it bounds the work for each byte of text.
 pub const REGEX_BYTES_MAX: usize = 64 * 1024;
 /// Largest cache that a regular expression may build while it matches, in bytes.
@@ -31,7 +31,6 @@ pub(crate) const FRAME_BYTES: usize = 128;
 ///
 /// The default fits an edge condition: it ends in single milliseconds, whatever the expression does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Limits {
     /// Fuel: each node evaluated, element visited or produced, and 16 bytes of text built costs one.
     pub steps: u64,

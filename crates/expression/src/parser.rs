@@ -3,16 +3,16 @@
 
 mod ancestry;
 mod build;
+mod forms;
 
 use crate::ast::{Kind, Node, Operator, Tree};
 use crate::error::ParseError;
 use crate::functions::{self, Builtin};
-use crate::limits::{ARGUMENTS_MAX, PARSE_NESTING_MAX, SOURCE_BYTES_MAX, SYNTAX_DEPTH_MAX};
+use crate::limits::{PARSE_NESTING_MAX, SOURCE_BYTES_MAX, SYNTAX_DEPTH_MAX};
 use crate::pattern::Pattern;
-use crate::signature::Signature;
 use crate::tokenizer::{Token, Tokenizer};
 use ancestry::Ancestry;
-use build::{call_depth, deepest};
+use build::deepest;
 
 type Result<T> = std::result::Result<T, ParseError>;
 
@@ -45,14 +45,14 @@ enum Written {
 
 /// A node and how it was written.
 struct Parsed {
-    node: Node,
+    node: Box<Node>,
     written: Written,
     /// Filters followed what was written.
     filtered: bool,
 }
 
-impl From<Node> for Parsed {
-    fn from(node: Node) -> Self {
+impl From<Box<Node>> for Parsed {
+    fn from(node: Box<Node>) -> Self {
         Self {
             node,
             written: Written::Other,
@@ -115,6 +115,10 @@ impl Parser {
     /// Reads the next token. `infix` says that an operand has just ended.
     fn advance(&mut self, infix: bool) -> Result<()> {
         (self.token, self.position) = self.tokenizer.next(infix)?;
+        if let Token::Operator(operator @ ("!" | "~")) = self.token {
+            let message = format!("S0204: unknown operator `{operator}`");
+            return Err(ParseError::new(self.position, message));
+        }
         Ok(())
     }
 
@@ -136,8 +140,7 @@ impl Parser {
     fn expression(&mut self, right_power: u32) -> Result<Parsed> {
         self.nesting += 1;
         if self.nesting > PARSE_NESTING_MAX {
-            let message = format!("TX0003: nested more than {PARSE_NESTING_MAX} levels deep");
-            return Err(ParseError::new(self.position, message));
+            return Err(too_deep(PARSE_NESTING_MAX, self.position));
         }
         let (token, position) = (
             std::mem::replace(&mut self.token, Token::End),
@@ -221,7 +224,7 @@ impl Parser {
         let mut node = Node::new(Kind::Null, position);
         node.depth = operand.depth + 1;
         self.ancestry.inherit(&mut node, &operand);
-        node.kind = Kind::Negate(Box::new(operand));
+        node.kind = Kind::Negate(operand);
         Ok(node.into())
     }
 
@@ -236,7 +239,7 @@ impl Parser {
                 _ => false,
             };
             node.constructed |= part.constructed || starts_constructed;
-            expressions.push(part);
+            expressions.push(*part);
             if !self.is(";") {
                 break;
             }
@@ -261,7 +264,7 @@ impl Parser {
                     item = self.binary(Operator::Range, item, right, at);
                 }
                 self.ancestry.inherit(&mut node, &item);
-                items.push(item);
+                items.push(*item);
                 if !self.is(",") {
                     break;
                 }
@@ -293,7 +296,7 @@ impl Parser {
                 let key = self.expression(0)?.node;
                 self.expect(":", false)?;
                 let value = self.expression(0)?.node;
-                pairs.push((key, value));
+                pairs.push((*key, *value));
                 if !self.is(",") {
                     break;
                 }
@@ -311,7 +314,7 @@ impl Parser {
         let mut delete = None;
         if self.is(",") {
             self.advance(false)?;
-            delete = Some(self.expression(0)?.node);
+            delete = Some(*self.expression(0)?.node);
         }
         self.expect("|", false)?;
         let depth = pattern
@@ -320,8 +323,8 @@ impl Parser {
             .max(delete.as_ref().map_or(0, |node| node.depth))
             + 1;
         let transform = crate::ast::Transform {
-            pattern,
-            update,
+            pattern: *pattern,
+            update: *update,
             delete,
         };
         let mut node = Node::new(Kind::Transform(Box::new(transform)), position);
@@ -350,7 +353,7 @@ impl Parser {
                 node.depth = left.node.depth.max(right.depth) + 1;
                 self.ancestry.inherit(&mut node, &left.node);
                 self.ancestry.inherit(&mut node, &right);
-                let (left, right) = (Box::new(left.node), Box::new(right));
+                let (left, right) = (left.node, right);
                 node.kind = if operator == "?:" {
                     Kind::Elvis { left, right }
                 } else {
@@ -367,8 +370,8 @@ impl Parser {
                 node.depth = left.node.depth.max(right.depth) + 1;
                 node.keep_array = left.node.keep_array || right.keep_array;
                 node.kind = Kind::Apply {
-                    left: Box::new(left.node),
-                    right: Box::new(right),
+                    left: left.node,
+                    right,
                 };
                 Ok(node.into())
             }
@@ -379,155 +382,18 @@ impl Parser {
             }
         }
     }
+}
 
-    fn call(&mut self, left: Parsed, position: usize) -> Result<Parsed> {
-        let mut arguments = Vec::new();
-        let mut partial = false;
-        let mut plain_variables = true;
-        if !self.is(")") {
-            loop {
-                if self.is("?") {
-                    partial = true;
-                    arguments.push(None);
-                    self.advance(false)?;
-                } else {
-                    let argument = self.expression(0)?;
-                    plain_variables &= argument.written == Written::Variable && !argument.filtered;
-                    arguments.push(Some(argument.node));
-                }
-                if !self.is(",") {
-                    break;
-                }
-                self.advance(false)?;
-            }
-        }
-        self.expect(")", true)?;
-        if arguments.len() > ARGUMENTS_MAX {
-            let message = format!("TX0006: a function can have at most {ARGUMENTS_MAX} arguments");
-            return Err(ParseError::new(position, message));
-        }
-        if is_function_keyword(&left) {
-            return self.lambda(arguments, plain_variables, position);
-        }
-        let mut node = Node::new(Kind::Null, position);
-        for argument in arguments.iter().flatten() {
-            self.ancestry.inherit(&mut node, argument);
-        }
-        node.depth = call_depth(&left.node, &arguments);
-        let procedure = Box::new(left.node);
-        node.kind = if partial {
-            Kind::Partial {
-                procedure,
-                arguments,
-            }
-        } else {
-            Kind::Call {
-                procedure,
-                arguments: arguments.into_iter().flatten().collect(),
-            }
-        };
-        Ok(node.into())
-    }
-
-    fn lambda(
-        &mut self,
-        arguments: Vec<Option<Node>>,
-        plain_variables: bool,
-        position: usize,
-    ) -> Result<Parsed> {
-        let mut parameters = Vec::new();
-        for (index, argument) in arguments.into_iter().enumerate() {
-            match argument.map(|argument| argument.kind) {
-                Some(Kind::Variable { name, .. }) if plain_variables => parameters.push(name),
-                _ => {
-                    let message = format!(
-                        "S0208: parameter {} of the function must be a variable such as $x",
-                        index + 1
-                    );
-                    return Err(ParseError::new(position, message));
-                }
-            }
-        }
-        self.bound.extend(parameters.iter().cloned());
-        let mut signature = None;
-        if self.is("<") {
-            let at = self.position;
-            let mut text = String::from("<");
-            let mut depth = 1;
-            while depth > 0 && !self.is("{") && self.token != Token::End {
-                self.advance(false)?;
-                match &self.token {
-                    Token::Operator(">") => depth -= 1,
-                    Token::Operator("<") => depth += 1,
-                    _ => {}
-                }
-                text.push_str(&signature_text(&self.token));
-            }
-            self.expect(">", false)?;
-            signature =
-                Some(Signature::parse(&text).map_err(|message| ParseError::new(at, message))?);
-        }
-        self.expect("{", false)?;
-        let body = self.expression(0)?.node;
-        self.expect("}", false)?;
-        let depth = body.depth + 1;
-        let lambda = crate::ast::Lambda {
-            parameters,
-            signature,
-            body,
-        };
-        let mut node = Node::new(Kind::Lambda(Box::new(lambda)), position);
-        node.depth = depth;
-        Ok(node.into())
-    }
-
-    fn condition(&mut self, condition: Node, position: usize) -> Result<Parsed> {
-        let mut node = Node::new(Kind::Null, position);
-        let then = self.expression(0)?.node;
-        node.depth = condition.depth.max(then.depth) + 1;
-        self.ancestry.inherit(&mut node, &condition);
-        self.ancestry.inherit(&mut node, &then);
-        let mut otherwise = None;
-        if self.is(":") {
-            self.advance(false)?;
-            let branch = self.expression(0)?.node;
-            node.depth = node.depth.max(branch.depth + 1);
-            self.ancestry.inherit(&mut node, &branch);
-            otherwise = Some(Box::new(branch));
-        }
-        node.kind = Kind::Condition {
-            condition: Box::new(condition),
-            then: Box::new(then),
-            otherwise,
-        };
-        Ok(node.into())
-    }
-
-    fn bind(&mut self, left: Parsed, position: usize) -> Result<Parsed> {
-        let name = match left.node.kind {
-            Kind::Variable { name, .. } if !left.filtered => name,
-            _ => {
-                let message = "S0212: the left side of := must be a variable such as $x";
-                return Err(ParseError::new(left.node.position, message));
-            }
-        };
-        let value = self.expression(9)?.node;
-        self.bound.push(name.clone());
-        let mut node = Node::new(Kind::Null, position);
-        node.depth = value.depth + 1;
-        self.ancestry.inherit(&mut node, &value);
-        node.kind = Kind::Bind {
-            name,
-            value: Box::new(value),
-        };
-        Ok(node.into())
-    }
+fn too_deep(limit: u32, position: usize) -> ParseError {
+    ParseError::new(
+        position,
+        format!("TX0003: nested more than {limit} levels deep"),
+    )
 }
 
 fn check_depth(node: &Node) -> Result<()> {
     if node.depth > SYNTAX_DEPTH_MAX {
-        let message = format!("TX0003: nested more than {SYNTAX_DEPTH_MAX} levels deep");
-        return Err(ParseError::new(node.position, message));
+        return Err(too_deep(SYNTAX_DEPTH_MAX, node.position));
     }
     Ok(())
 }
@@ -537,7 +403,7 @@ fn name_path(name: String, position: usize) -> Parsed {
     let step = Node::new(Kind::Name(name), position);
     let mut node = Node::new(
         Kind::Path {
-            steps: vec![step],
+            steps: vec![*step],
             keep_singleton: false,
         },
         position,
@@ -548,22 +414,6 @@ fn name_path(name: String, position: usize) -> Parsed {
         written: Written::Name,
         filtered: false,
     }
-}
-
-fn is_function_keyword(left: &Parsed) -> bool {
-    let Kind::Path { steps, .. } = &left.node.kind else {
-        return false;
-    };
-    let [
-        Node {
-            kind: Kind::Name(name),
-            ..
-        },
-    ] = steps.as_slice()
-    else {
-        return false;
-    };
-    left.written == Written::Name && !left.filtered && (name == "function" || name == "λ")
 }
 
 /// How strongly a token binds to the operand on its left; zero ends the operand.
@@ -604,19 +454,6 @@ fn binary_operator(operator: &str) -> (Operator, u32) {
         "and" => (Operator::And, 30),
         "or" => (Operator::Or, 25),
         other => unreachable!("{other} binds to its left, so it is one of the operators above"),
-    }
-}
-
-fn signature_text(token: &Token) -> String {
-    match token {
-        Token::Name(text) | Token::String(text) => text.clone(),
-        Token::Variable(name) => format!("${name}"),
-        Token::Operator(operator) => (*operator).to_owned(),
-        Token::Number(number) => number.to_string(),
-        Token::Bool(flag) => flag.to_string(),
-        Token::Null => "null".to_owned(),
-        Token::Regex(..) => "/".to_owned(),
-        Token::End => String::new(),
     }
 }
 

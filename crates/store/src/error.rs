@@ -80,7 +80,9 @@ impl StoreError {
         let message: &str = error.as_ref();
         // The C API hands over text only; the subcode of ENOSPC shows in it and nowhere else.
         if message.contains("No space left on device") {
-            return Self::NoSpace { what };
+            return Self::NoSpace {
+                what: format!("{what} ({message})"),
+            };
         }
         match error.kind() {
             rocksdb::ErrorKind::Corruption => Self::Corrupt {

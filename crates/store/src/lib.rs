@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod identity;
 mod log;
+mod memory;
 mod node;
 mod options;
 mod space;

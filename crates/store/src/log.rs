@@ -21,7 +21,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use rocksdb::Env;
 use tidemill_types::PartitionId;
 
 use self::{
@@ -32,13 +31,14 @@ use self::{
 };
 use crate::{
     StoreError, StoreOptions,
+    memory::SharedMemory,
     space::SpaceMonitor,
     stats::{Counters, add},
     stop::FailStop,
 };
 
-/// Called on the writer thread when what was asked for is synced, or will never be. Must be quick and
-/// must not panic: all groups wait for it.
+/// Called on the writer thread when what was asked for is synced, or will never be. All groups wait for
+/// it: it must be quick, and must not use the log, whose queue only this thread empties.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Commands that may wait for the writer; the next caller then waits too. Reached only when the disk
@@ -81,13 +81,13 @@ impl LogShared {
     pub fn open(
         dir: &Path,
         options: &StoreOptions,
-        env: &Env,
+        memory: &SharedMemory,
         stop: Arc<FailStop>,
         counters: Arc<Counters>,
         space: Arc<SpaceMonitor>,
     ) -> Result<Self, StoreError> {
         let mark = SyncMark::open(dir)?;
-        let database = Arc::new(LogDatabase::open(dir, options, env, mark.exists())?);
+        let database = Arc::new(LogDatabase::open(dir, options, memory, mark.exists())?);
         mark.check(database.sequence())?;
         let tail_bytes = Arc::new(AtomicUsize::new(0));
         let mut groups = BTreeMap::new();
@@ -100,7 +100,6 @@ impl LogShared {
         let (queue, commands) = sync_channel(QUEUE_COMMANDS_MAX);
         let writer = Writer {
             database: Arc::clone(&database),
-            options: options.clone(),
             stop: Arc::clone(&stop),
             counters: Arc::clone(&counters),
             space,

@@ -19,7 +19,7 @@ use tidemill_types::PartitionId;
 
 use crate::{
     LogStore, OpenError, Space, StateStore, StoreError, StoreIdentity, StoreOptions, StoreStats,
-    file, log::LogShared, options, space::SpaceMonitor, state::SharedMemory, stats::Counters,
+    file, log::LogShared, memory::SharedMemory, space::SpaceMonitor, stats::Counters,
     stop::FailStop,
 };
 
@@ -67,18 +67,18 @@ impl NodeStore {
         let stop = Arc::new(FailStop::new(options.on_fail_stop.clone()));
         let counters = Arc::new(Counters::default());
         let space = Arc::new(SpaceMonitor::open(dir, options.reserve_bytes)?);
-        let env = options::environment()?;
+        let memory = SharedMemory::new(&options)?;
         let log = LogShared::open(
             dir,
             &options,
-            &env,
+            &memory,
             Arc::clone(&stop),
             Arc::clone(&counters),
             Arc::clone(&space),
         )?;
         Ok(Self {
             dir: dir.to_owned(),
-            memory: SharedMemory::new(&options, env),
+            memory,
             options,
             stop,
             counters,
@@ -125,6 +125,11 @@ impl NodeStore {
         )?;
         states.insert(group, state.clone());
         Ok(state)
+    }
+
+    /// Stops the store as a failed write does: for a caller who finds that it must not go on.
+    pub fn fail_stop(&self, why: &str) {
+        self.stop.stop(why);
     }
 
     /// Why the store has stopped; none while it works. The callback in the options is told at once.

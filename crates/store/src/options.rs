@@ -47,8 +47,8 @@ impl Default for StoreOptions {
             reserve_bytes: 256 * MIB as u64,
             block_cache_bytes: 64 * MIB,
             state_memory_bytes: 64 * MIB,
-            log_memory_bytes: 64 * MIB,
-            log_tail_bytes: 32 * MIB,
+            log_memory_bytes: 32 * MIB,
+            log_tail_bytes: 16 * MIB,
             wal_bytes_max: 256 * MIB as u64,
             open_files_max: 512,
             verify_log: true,
@@ -77,6 +77,8 @@ const INFO_LOG_FILES: usize = 2;
 const INFO_LOG_BYTES: usize = 4 << 20;
 /// Dirty pages are handed to the disk in pieces, so that a sync of the WAL never waits for a pile.
 const BYTES_PER_SYNC: u64 = 1 << 20;
+/// RocksDB takes 4 MiB otherwise, of a disk that may be nearly full.
+const MANIFEST_ALLOCATION_BYTES: usize = 64 << 10;
 const FLUSH_THREADS: i32 = 1;
 const COMPACTION_THREADS: i32 = 2;
 
@@ -88,6 +90,7 @@ pub(crate) fn database(store: &StoreOptions) -> Options {
     options.set_bytes_per_sync(BYTES_PER_SYNC);
     options.set_use_direct_io_for_flush_and_compaction(true);
     options.set_max_background_jobs(FLUSH_THREADS + COMPACTION_THREADS);
+    options.set_manifest_preallocation_size(MANIFEST_ALLOCATION_BYTES);
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(INFO_LOG_FILES);
     options.set_max_log_file_size(INFO_LOG_BYTES);

@@ -3,8 +3,9 @@
 //!
 //! Two watermarks, and a ballast. Below `reserve_bytes` the node takes no new work; what is running
 //! may end, elections go on. Below a quarter of it followers should refuse entries too. The ballast is
-//! a file of that quarter's size, deleted when that mark is reached: it is what a node starts from, to
-//! serve reads, when another process has filled the disk.
+//! a file of that quarter's size. When another process has filled the disk all the same and the node
+//! has stopped, it is deleted at the next start: RocksDB cannot open a log without writing what it
+//! replays. A running node never lets it go, or would only run into the end a little later.
 
 use std::{
     fs::{self, File},
@@ -35,20 +36,36 @@ pub struct SpaceMonitor {
     dir: PathBuf,
     ballast: PathBuf,
     reserve: u64,
-    has_ballast: Mutex<bool>,
+    state: Mutex<Ballast>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ballast {
+    Held,
+    Released,
+    /// The file system cannot allocate; not tried again.
+    Unsupported,
 }
 
 impl SpaceMonitor {
-    /// Frees the ballast when there is no room to open the databases.
+    /// Lets the ballast go when there is no room to open the databases.
     pub fn open(dir: &Path, reserve: u64) -> Result<Self, StoreError> {
         let ballast = dir.join(BALLAST_FILE);
         let monitor = Self {
             dir: dir.to_owned(),
-            has_ballast: Mutex::new(ballast.exists()),
+            state: Mutex::new(if ballast.exists() {
+                Ballast::Held
+            } else {
+                Ballast::Released
+            }),
             ballast,
             reserve,
         };
-        monitor.adjust()?;
+        if monitor.read()?.critical {
+            monitor.release()?;
+        } else {
+            monitor.restore()?;
+        }
         Ok(monitor)
     }
 
@@ -67,36 +84,39 @@ impl SpaceMonitor {
         })
     }
 
-    /// Lets the ballast go, or takes it back with room to spare, lest it comes and goes.
-    pub fn adjust(&self) -> Result<Space, StoreError> {
-        let mut has_ballast = self
-            .has_ballast
-            .lock()
-            .expect("nothing panics while it is held");
-        let space = self.read()?;
-        if *has_ballast && space.critical {
-            tracing::warn!(free = space.free, "disk nearly full, ballast released");
+    fn release(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock().expect("nothing panics while it is held");
+        if *state == Ballast::Held {
+            tracing::warn!("disk nearly full, ballast released");
             fs::remove_file(&self.ballast)
                 .map_err(|error| StoreError::path("remove", &self.ballast, &error))?;
-            *has_ballast = false;
-            return self.read();
+            *state = Ballast::Released;
         }
-        if !*has_ballast && space.free >= self.reserve.saturating_add(2 * self.critical()) {
-            *has_ballast = self.take_ballast();
-            return self.read();
+        Ok(())
+    }
+
+    /// Takes the ballast back once there is room to spare.
+    pub fn restore(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock().expect("nothing panics while it is held");
+        let enough = self.reserve.saturating_add(2 * self.critical());
+        if *state == Ballast::Released && self.read()?.free >= enough {
+            *state = self.take_ballast();
         }
-        Ok(space)
+        Ok(())
     }
 
     /// A comfort, not a need: a file system that cannot allocate goes without.
-    fn take_ballast(&self) -> bool {
+    fn take_ballast(&self) -> Ballast {
         let taken = File::create(&self.ballast).and_then(|file| {
             fallocate(file, FallocateFlags::empty(), 0, self.critical().max(1)).map_err(Into::into)
         });
-        if let Err(error) = &taken {
-            tracing::debug!(%error, "no ballast on this file system");
-            let _ = fs::remove_file(&self.ballast);
+        match taken {
+            Ok(()) => Ballast::Held,
+            Err(error) => {
+                tracing::debug!(%error, "no ballast on this file system");
+                let _ = fs::remove_file(&self.ballast);
+                Ballast::Unsupported
+            }
         }
-        taken.is_ok()
     }
 }

@@ -21,11 +21,12 @@ use tidemill_types::PartitionId;
 use self::database::StateDatabase;
 pub use self::{
     checkpoint::{CHECKPOINT_LIST, CheckpointFile, CheckpointFiles},
-    database::{SharedMemory, Verified},
+    database::Verified,
     view::StateView,
 };
 use crate::{
     StoreError, StoreOptions,
+    memory::SharedMemory,
     stats::{Counters, add},
     stop::FailStop,
 };

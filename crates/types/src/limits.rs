@@ -13,6 +13,8 @@ pub const FLOW_DOCUMENTS_PER_TEXT_MAX: usize = 1_000;
 pub const FLOW_DOCUMENT_DEPTH_MAX: usize = 64;
 /// Most values (scalars, arrays and objects, each counted) in one text, YAML aliases expanded.
 pub const FLOW_DOCUMENT_VALUES_MAX: usize = 500_000;
+/// Most opening brackets and braces in one YAML text, those within strings and comments included.
+pub const FLOW_YAML_BRACKETS_MAX: usize = 65_536;
 /// Most problems reported for one text; the last one then says that there are more.
 pub const FLOW_PROBLEMS_MAX: usize = 1_000;
 /// Most characters in a flow's or a node's name.

@@ -298,8 +298,9 @@ fn read_edge(reader: &mut Reader, object: &Object<'_>) -> Edge {
 }
 
 /// Adds what the meaning of a partly read document shows, where that does not only repeat what could not be
-/// read: a problem at or below a pointer that has one already says nothing new.
-pub(super) fn add_unless_below(problems: &mut Vec<Problem>, more: Vec<Problem>) {
+/// read: a problem at or below a pointer that has one already says nothing new, nor does one of a schedule as
+/// a whole (that `every` is missing) when a part of it (`every`) could not be read.
+pub(super) fn add_unless_known(problems: &mut Vec<Problem>, more: Vec<Problem>) {
     let known: BTreeSet<String> = problems
         .iter()
         .map(|problem| problem.pointer.clone())
@@ -310,6 +311,12 @@ pub(super) fn add_unless_below(problems: &mut Vec<Problem>, more: Vec<Problem>) 
             .match_indices('/')
             .map(|(at, _)| at)
             .chain([pointer.len()]);
-        !ends.any(|end| known.contains(&pointer[..end]))
+        let below_known = ends.any(|end| known.contains(&pointer[..end]));
+        let parts = child(pointer, "");
+        let above_known = known
+            .range(parts.clone()..)
+            .next()
+            .is_some_and(|at| at.starts_with(&parts));
+        !(below_known || problem.code == code::SCHEDULE && above_known)
     }));
 }

@@ -3,6 +3,8 @@
 //! Owns what can go wrong before there is a document: size, syntax, depth, repeated keys, YAML that JSON
 //! cannot say. Must never hold more than the limits allow, whatever aliases a text plays with.
 
+mod nesting;
+
 use std::fmt;
 
 use serde::Deserialize;
@@ -113,8 +115,8 @@ fn read_values(text: &str) -> Result<(Vec<Value>, Vec<Problem>), Vec<Problem>> {
     } else {
         None
     };
-    if let Some(problem) = refuse_deep_flow_style(text) {
-        return Err(vec![problem]);
+    if let Some(message) = nesting::refuse(text) {
+        return Err(vec![Problem::error("", code::LIMIT, message)]);
     }
     // Each document's position is the first part of its path, and no level of nesting.
     let mut budget = Budget {
@@ -146,23 +148,6 @@ fn read_values(text: &str) -> Result<(Vec<Value>, Vec<Problem>), Vec<Problem>> {
         budget.drop_positions();
     }
     Ok((values, budget.problems))
-}
-
-/// Refuses runs of opening brackets that no document within the depth limit has: the YAML parser looks at
-/// every open bracket again for each new one, which for a megabyte of them would take minutes.
-fn refuse_deep_flow_style(text: &str) -> Option<Problem> {
-    let mut run = 0;
-    for byte in text.bytes() {
-        match byte {
-            b'[' | b'{' => run += 1,
-            b' ' | b'\t' | b'\n' | b'\r' => {}
-            _ => run = 0,
-        }
-        if run > FLOW_DOCUMENT_DEPTH_MAX {
-            return Some(Problem::error("", code::LIMIT, too_deep()));
-        }
-    }
-    None
 }
 
 /// What reading a text has used up and found so far.

@@ -7,7 +7,7 @@
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 
-use super::expression::{Expression, ValueSet};
+use super::expression::Expression;
 
 /// The crate's first and last year; there are no occurrences beyond them.
 const YEAR_FIRST: i32 = 1970;
@@ -23,23 +23,16 @@ pub(super) struct Calendar {
 
 impl Calendar {
     pub(super) fn new(expression: &Expression) -> Self {
-        let days_of_month = list(
-            expression.days_of_month,
-            expression.restricts_days_of_month(),
-        );
+        let days_of_month = list(expression.days_of_month.values(), 31);
         // The crate counts from 1 for Sunday.
-        let days_of_week = if expression.restricts_days_of_week() {
-            join(expression.days_of_week.values().map(|day| day + 1))
-        } else {
-            ANY.to_owned()
-        };
+        let days_of_week = list(expression.days_of_week.values().map(|day| day + 1), 7);
         let times = |day_of_month: &str, day_of_week: &str| {
             let text = format!(
                 "{} {} {} {day_of_month} {} {day_of_week}",
-                join(expression.seconds.values()),
-                list(expression.minutes, expression.minutes.values().count() < 60),
-                list(expression.hours, expression.hours.values().count() < 24),
-                list(expression.months, expression.months.values().count() < 12),
+                list(expression.seconds.values(), 60),
+                list(expression.minutes.values(), 60),
+                list(expression.hours.values(), 24),
+                list(expression.months.values(), 12),
             );
             text.parse::<cron::Schedule>()
                 .expect("lists of numbers in range are an expression of the cron crate")
@@ -97,18 +90,15 @@ fn last_second_before(year: i32) -> NaiveDateTime {
         .expect("a year of four digits has a last second")
 }
 
-/// A full set must be `*`: the crate shares one set for all of those.
-fn list(values: ValueSet, is_restricted: bool) -> String {
-    if is_restricted {
-        join(values.values())
-    } else {
-        ANY.to_owned()
-    }
-}
-
-fn join(values: impl Iterator<Item = u32>) -> String {
+/// The values as a list, or `*` when they are all `count` of the field: for those the crate shares one
+/// set between all schedules.
+fn list(values: impl Iterator<Item = u32>, count: usize) -> String {
     let texts: Vec<String> = values.map(|value| value.to_string()).collect();
-    texts.join(",")
+    if texts.len() == count {
+        ANY.to_owned()
+    } else {
+        texts.join(",")
+    }
 }
 
 #[cfg(test)]

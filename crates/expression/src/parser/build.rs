@@ -30,14 +30,14 @@ fn last_step(node: &mut Node) -> &mut Node {
 }
 
 /// The node as a path, which it may already be.
-fn into_path(node: Node) -> Node {
+fn into_path(node: Box<Node>) -> Box<Node> {
     if matches!(node.kind, Kind::Path { .. }) {
         return node;
     }
     let (position, depth) = (node.position, node.depth + 1);
     let mut path = Node::new(
         Kind::Path {
-            steps: vec![node],
+            steps: vec![*node],
             keep_singleton: false,
         },
         position,
@@ -50,23 +50,23 @@ impl Parser {
     pub(super) fn binary(
         &mut self,
         operator: Operator,
-        left: Node,
-        right: Node,
+        left: Box<Node>,
+        right: Box<Node>,
         position: usize,
-    ) -> Node {
+    ) -> Box<Node> {
         let mut node = Node::new(Kind::Null, position);
         node.depth = left.depth.max(right.depth) + 1;
         self.ancestry.inherit(&mut node, &left);
         self.ancestry.inherit(&mut node, &right);
         node.kind = Kind::Binary {
             operator,
-            left: Box::new(left),
-            right: Box::new(right),
+            left,
+            right,
         };
         node
     }
 
-    pub(super) fn dot(&mut self, left: Node, right: Node) -> Result<Parsed> {
+    pub(super) fn dot(&mut self, left: Box<Node>, right: Box<Node>) -> Result<Parsed> {
         let leading_parent = match left.kind {
             Kind::Parent(slot) => Some(slot),
             _ => None,
@@ -86,7 +86,7 @@ impl Parser {
         match right.kind {
             Kind::Path { steps: more, .. } => steps.extend(more),
             _ => {
-                let mut step = right;
+                let mut step = *right;
                 step.stages.extend(
                     std::mem::take(&mut step.predicates)
                         .into_iter()
@@ -150,16 +150,16 @@ impl Parser {
         }
         self.ancestry.resolve_predicate(step, &predicate)?;
         if in_path {
-            step.stages.push(Stage::Filter(predicate));
+            step.stages.push(Stage::Filter(*predicate));
         } else {
-            step.predicates.push(predicate);
+            step.predicates.push(*predicate);
         }
         left.filtered = true;
         Ok(left)
     }
 
     /// `a{…}`
-    pub(super) fn group(&mut self, mut left: Node, position: usize) -> Result<Parsed> {
+    pub(super) fn group(&mut self, mut left: Box<Node>, position: usize) -> Result<Parsed> {
         let group = self.pairs()?;
         if left.group.is_some() {
             return Err(ParseError::new(
@@ -175,7 +175,7 @@ impl Parser {
     }
 
     /// `a^(…)`
-    pub(super) fn sort(&mut self, left: Node, position: usize) -> Result<Parsed> {
+    pub(super) fn sort(&mut self, left: Box<Node>, position: usize) -> Result<Parsed> {
         self.expect("(", false)?;
         let mut step = Node::new(Kind::Null, position);
         let mut terms = Vec::new();
@@ -189,7 +189,7 @@ impl Parser {
             step.depth = step.depth.max(expression.depth + 1);
             terms.push(SortTerm {
                 descending,
-                expression,
+                expression: *expression,
             });
             if !self.is(",") {
                 break;
@@ -201,7 +201,7 @@ impl Parser {
         let mut path = into_path(left);
         path.depth = path.depth.max(step.depth + 1);
         if let Kind::Path { steps, .. } = &mut path.kind {
-            steps.push(step);
+            steps.push(*step);
         }
         self.ancestry.resolve(&mut path)?;
         Ok(path.into())
@@ -223,7 +223,7 @@ impl Parser {
     }
 
     /// `a@$x`
-    pub(super) fn focus(&mut self, mut left: Node, position: usize) -> Result<Parsed> {
+    pub(super) fn focus(&mut self, mut left: Box<Node>, position: usize) -> Result<Parsed> {
         let name = self.binding_name("@")?;
         let step = last_step(&mut left);
         if !step.stages.is_empty() || !step.predicates.is_empty() {
@@ -248,7 +248,7 @@ impl Parser {
     }
 
     /// `a#$i`
-    pub(super) fn index(&mut self, left: Node, _position: usize) -> Result<Parsed> {
+    pub(super) fn index(&mut self, left: Box<Node>, _position: usize) -> Result<Parsed> {
         let name = self.binding_name("#")?;
         let was_path = matches!(left.kind, Kind::Path { .. });
         let mut path = into_path(left);

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use rocksdb::{
     BoundColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, DBWithThreadMode,
-    Env, IteratorMode, MultiThreaded, Options, ReadOptions, WriteBatch, WriteOptions, properties,
+    IteratorMode, MultiThreaded, Options, ReadOptions, WriteBatch, WriteOptions, properties,
 };
 use tidemill_types::PartitionId;
 
@@ -22,7 +22,7 @@ use super::{
     format::{self, Position},
     tail::Recovered,
 };
-use crate::{LogEntry, StoreError, StoreOptions, file, options};
+use crate::{LogEntry, StoreError, StoreOptions, file, memory::SharedMemory, options};
 
 const FOLDER: &str = "log";
 const POSITIONS_FAMILY: &str = "default";
@@ -40,6 +40,7 @@ pub struct LogDatabase {
     db: DBWithThreadMode<MultiThreaded>,
     /// Groups that have a column family; RocksDB's binding does not list them.
     families: Mutex<BTreeSet<PartitionId>>,
+    new_family: Options,
     synced: WriteOptions,
     unsynced: WriteOptions,
 }
@@ -62,7 +63,7 @@ fn database_options(store: &StoreOptions, exists: bool) -> Options {
     options
 }
 
-fn family_options(store: &StoreOptions) -> Options {
+fn family_options(store: &StoreOptions, memory: &SharedMemory) -> Options {
     let mut options = Options::default();
     options.set_write_buffer_size(FAMILY_MEMORY_BYTES.min(store.log_memory_bytes));
     options.set_max_write_buffer_number(4);
@@ -74,6 +75,7 @@ fn family_options(store: &StoreOptions) -> Options {
     options.set_level_zero_slowdown_writes_trigger(1 << 10);
     options.set_level_zero_stop_writes_trigger(1 << 11);
     options.set_compression_type(DBCompressionType::None);
+    options.set_block_based_table_factory(&memory.blocks());
     options
 }
 
@@ -81,13 +83,13 @@ impl LogDatabase {
     pub fn open(
         dir: &Path,
         store: &StoreOptions,
-        env: &Env,
+        memory: &SharedMemory,
         exists: bool,
     ) -> Result<Self, StoreError> {
         let path = dir.join(FOLDER);
         file::create_dir(&path)?;
         let mut options = database_options(store, exists);
-        options.set_env(env);
+        memory.apply(&mut options);
         if !options::direct_io_works(&path) {
             options.set_use_direct_io_for_flush_and_compaction(false);
         }
@@ -107,7 +109,7 @@ impl LogDatabase {
             .collect::<Result<_, _>>()?;
         let families = names
             .into_iter()
-            .map(|name| ColumnFamilyDescriptor::new(name, family_options(store)));
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options(store, memory)));
         let db = DBWithThreadMode::open_cf_descriptors(&options, &path, families)
             .map_err(failed("open"))?;
         let mut synced = WriteOptions::default();
@@ -115,6 +117,7 @@ impl LogDatabase {
         Ok(Self {
             db,
             families: Mutex::new(groups),
+            new_family: family_options(store, memory),
             synced,
             unsynced: WriteOptions::default(),
         })
@@ -243,14 +246,10 @@ impl LogDatabase {
     }
 
     /// Makes place for a group's entries. Waits for the disk when the group is new.
-    pub fn create_family(
-        &self,
-        group: PartitionId,
-        store: &StoreOptions,
-    ) -> Result<(), StoreError> {
+    pub fn create_family(&self, group: PartitionId) -> Result<(), StoreError> {
         if self.family(group).is_none() {
             self.db
-                .create_cf(format::family(group), &family_options(store))
+                .create_cf(format::family(group), &self.new_family)
                 .map_err(failed("create a column family"))?;
             self.families
                 .lock()
@@ -343,15 +342,6 @@ impl LogDatabase {
     fn property(&self, name: &properties::PropName) -> u64 {
         let value = self.db.property_int_value(name);
         value.ok().flatten().unwrap_or_default()
-    }
-
-    #[cfg(test)]
-    pub fn flush(&self) {
-        self.db.flush().expect("flush positions");
-        for group in self.groups() {
-            let family = self.family(group).expect("a family of ours");
-            self.db.flush_cf(&family).expect("flush entries");
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -21,7 +22,7 @@ use super::{
     tail::Group,
 };
 use crate::{
-    StoreError, StoreOptions,
+    StoreError,
     space::SpaceMonitor,
     stats::{Counters, add},
     stop::FailStop,
@@ -85,7 +86,6 @@ impl Command {
 
 pub struct Writer {
     pub database: Arc<LogDatabase>,
-    pub options: StoreOptions,
     pub stop: Arc<FailStop>,
     pub counters: Arc<Counters>,
     pub space: Arc<SpaceMonitor>,
@@ -153,14 +153,18 @@ impl Writer {
             {
                 group.written(*written_when);
             }
-            command.finish(result.clone());
+            // One caller's mistake must not leave the others without an answer.
+            let finish = AssertUnwindSafe(|| command.finish(result.clone()));
+            if catch_unwind(finish).is_err() {
+                self.stop.stop("a callback of the log panicked");
+            }
         }
     }
 
     fn write(&mut self, group: &[Command]) -> Result<(), StoreError> {
         for command in group {
             if let Command::Append { group, .. } = command {
-                self.database.create_family(group.id, &self.options)?;
+                self.database.create_family(group.id)?;
             }
         }
         let mut batch = WriteBatch::default();
@@ -239,7 +243,7 @@ impl Writer {
         if let Err(error) = self.mark.sync() {
             self.stop.stop(&error.to_string());
         }
-        if let Err(error) = self.space.adjust() {
+        if let Err(error) = self.space.restore() {
             tracing::warn!(%error, "free disk space not known");
         }
     }

@@ -8,44 +8,18 @@ use std::{
 
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Env, IteratorMode, Options, ReadOptions,
-    ReadTier, WriteBatch, WriteBufferManager, WriteOptions, properties,
+    DB, DBCompressionType, IteratorMode, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+    properties,
 };
 use tidemill_rows::Mutation;
 
-use crate::{StoreError, StoreOptions, file, options};
+use crate::{StoreError, StoreOptions, file, memory::SharedMemory, options};
 
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const BLOCK_BYTES: usize = 8 << 10;
-/// A quarter of the bound of all, so that one group's flush does not wait for another's.
-const MEMORY_SHARE: usize = 4;
+/// Half of the bound of all: rows that are soon deleted again are gone before they are flushed.
+const MEMORY_SHARE: usize = 2;
 const VERIFY_READAHEAD_BYTES: usize = 2 << 20;
-
-/// What all state databases of a node share, so that one bound holds for all together.
-#[derive(Clone)]
-pub struct SharedMemory {
-    cache: Cache,
-    write_buffers: WriteBufferManager,
-    env: Env,
-}
-
-impl SharedMemory {
-    pub fn new(options: &StoreOptions, env: Env) -> Self {
-        Self {
-            cache: Cache::new_lru_cache(options.block_cache_bytes),
-            // Without stalling: the flush that would end the stall may be another group's.
-            write_buffers: WriteBufferManager::new_write_buffer_manager(
-                options.state_memory_bytes,
-                false,
-            ),
-            env,
-        }
-    }
-
-    pub fn cache_bytes(&self) -> u64 {
-        self.cache.get_usage() as u64
-    }
-}
 
 /// What [`crate::StateStore::verify`] has read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,8 +45,8 @@ fn failed(what: &str) -> impl Fn(rocksdb::Error) -> StoreError {
 fn database_options(store: &StoreOptions, memory: &SharedMemory) -> Options {
     let mut options = options::database(store);
     options.create_if_missing(true);
-    options.set_env(&memory.env);
-    options.set_write_buffer_manager(&memory.write_buffers);
+    memory.apply(&mut options);
+    options.set_write_buffer_manager(memory.state_write_buffers());
     options.set_write_buffer_size(store.state_memory_bytes / MEMORY_SHARE);
     options.set_max_write_buffer_number(4);
     options.set_level_compaction_dynamic_level_bytes(true);
@@ -80,14 +54,11 @@ fn database_options(store: &StoreOptions, memory: &SharedMemory) -> Options {
     options.set_compression_type(DBCompressionType::None);
     options.set_bottommost_compression_type(DBCompressionType::Lz4);
     options.set_avoid_unnecessary_blocking_io(true);
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(&memory.cache);
+    let mut blocks = memory.blocks();
     blocks.set_block_size(BLOCK_BYTES);
     blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
     blocks.set_whole_key_filtering(true);
     blocks.set_optimize_filters_for_memory(true);
-    blocks.set_cache_index_and_filter_blocks(true);
-    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     options.set_block_based_table_factory(&blocks);
     options
 }

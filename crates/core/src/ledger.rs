@@ -1,0 +1,478 @@
+//! What the batches in the making and in flight have written: rows and journal.
+//!
+//! A leader decides on state that includes what earlier batches in flight will have written. The
+//! ledger is where that state lives: reads look into the batch being made, then into the batches in
+//! flight, then into the applied rows. It never decides anything.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+};
+
+use bytes::Bytes;
+use thiserror::Error;
+use tidemill_rows::{
+    Key, Mutation, RowError, Stored,
+    journal::{JournalEntry, JournalHead, JournalRecord, journal_key},
+    key::{self, Table, after_prefix},
+};
+use tidemill_types::{PartitionId, Timestamp};
+
+/// The applied rows of a partition.
+pub trait Rows {
+    /// The row with this key.
+    ///
+    /// # Errors
+    /// [`RowsError`] when it cannot be read; never an empty answer instead.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowsError>;
+
+    /// At most `limit` rows from `from` up to, without, `to`, in key order (backwards when `reverse`).
+    ///
+    /// # Errors
+    /// [`RowsError`] when one cannot be read.
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Vec<(Key, Bytes)>, RowsError>;
+}
+
+/// Why rows cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("rows cannot be read: {0}")]
+pub struct RowsError(pub String);
+
+/// Why a partition cannot go on: what is stored makes no sense. It must stop, loudly.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Damage {
+    /// Rows cannot be read.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    /// A row's bytes are not what they should be.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// A row that another one refers to is missing.
+    #[error("{0} is missing")]
+    Missing(String),
+    /// A published document does not compile any more.
+    #[error("the plan of {flow} version {version} does not compile: {reason}")]
+    Plan {
+        /// The flow.
+        flow: tidemill_types::FlowId,
+        /// The version.
+        version: u32,
+        /// The first problem.
+        reason: String,
+    },
+}
+
+#[derive(Debug)]
+struct Pending {
+    value: Option<Bytes>,
+    /// No row has this key in any batch before: deleting it again leaves nothing to write.
+    fresh: bool,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    seq: u64,
+    value: Option<Bytes>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ledger {
+    partition: PartitionId,
+    now: Timestamp,
+    head: JournalHead,
+    pending: BTreeMap<Key, Pending>,
+    ranges: Vec<(Key, Key)>,
+    journal: Vec<(Key, Bytes)>,
+    in_flight: BTreeMap<Key, InFlight>,
+    in_flight_keys: VecDeque<(u64, Vec<Key>)>,
+}
+
+impl Ledger {
+    /// A ledger with nothing in flight, over applied rows. `time` is the fence's: decisions never use
+    /// an earlier one.
+    ///
+    /// # Errors
+    /// [`Damage`] when the end of the journal cannot be read.
+    pub fn recover(
+        partition: PartitionId,
+        time: Timestamp,
+        rows: &dyn Rows,
+    ) -> Result<Self, Damage> {
+        let from = key::prefix(partition, Table::Journal);
+        let to = after_prefix(&from).expect("a table's prefix is not all 0xff");
+        let head = match rows.scan(&from, &to, 1, true)?.pop() {
+            None => JournalHead::default(),
+            Some((last, value)) => {
+                let entry = JournalEntry::from_bytes(value)?;
+                let record = JournalRecord::from_bytes(entry.record)?;
+                if last != journal_key(partition, record.seq) {
+                    return Err(Damage::Missing(format!("journal record {}", record.seq)));
+                }
+                JournalHead {
+                    seq: record.seq,
+                    hash: entry.hash,
+                }
+            }
+        };
+        Ok(Self {
+            partition,
+            now: time,
+            head,
+            pending: BTreeMap::new(),
+            ranges: Vec::new(),
+            journal: Vec::new(),
+            in_flight: BTreeMap::new(),
+            in_flight_keys: VecDeque::new(),
+        })
+    }
+
+    /// The partition.
+    #[must_use]
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// The time of the decision being made.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Takes up the clock's time; one that goes back is ignored.
+    pub fn advance(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    /// The end of the journal, batches in flight included.
+    #[must_use]
+    pub fn head(&self) -> JournalHead {
+        self.head
+    }
+
+    /// Writes a row.
+    pub fn put(&mut self, key: Key, value: Bytes) {
+        let fresh = self.pending.get(&key).is_some_and(|p| p.fresh);
+        self.pending.insert(
+            key,
+            Pending {
+                value: Some(value),
+                fresh,
+            },
+        );
+    }
+
+    /// Writes a row under a key that is known not to exist, applied or in flight.
+    pub fn put_fresh(&mut self, key: Key, value: Bytes) {
+        let fresh = self.pending.get(&key).is_none_or(|p| p.fresh);
+        self.pending.insert(
+            key,
+            Pending {
+                value: Some(value),
+                fresh,
+            },
+        );
+    }
+
+    /// Deletes a row.
+    pub fn delete(&mut self, key: Key) {
+        if self.pending.get(&key).is_some_and(|p| p.fresh) {
+            self.pending.remove(&key);
+        } else {
+            self.pending.insert(
+                key,
+                Pending {
+                    value: None,
+                    fresh: false,
+                },
+            );
+        }
+    }
+
+    /// Deletes all rows that begin with `prefix`, none of which may be read or written again.
+    pub fn delete_prefix(&mut self, prefix: Key) {
+        let to = after_prefix(&prefix).expect("a table's prefix is not all 0xff");
+        self.ranges.push((prefix, to.into()));
+    }
+
+    /// Appends a record to the journal.
+    pub fn record(&mut self, mut record: JournalRecord) {
+        record.at = self.now;
+        let (key, value, head) = self.head.append(record, self.partition);
+        self.head = head;
+        self.journal.push((key, value));
+    }
+
+    /// The row with this key, as it will be.
+    ///
+    /// # Errors
+    /// [`Damage`] when it cannot be read.
+    pub fn get(&self, rows: &dyn Rows, key: &[u8]) -> Result<Option<Bytes>, Damage> {
+        if let Some(pending) = self.pending.get(key) {
+            return Ok(pending.value.clone());
+        }
+        if let Some(in_flight) = self.in_flight.get(key) {
+            return Ok(in_flight.value.clone());
+        }
+        Ok(rows.get(key)?)
+    }
+
+    /// The row with this key, decoded.
+    ///
+    /// # Errors
+    /// [`Damage`] when it cannot be read.
+    pub fn read<T: Stored>(&self, rows: &dyn Rows, key: &[u8]) -> Result<Option<T>, Damage> {
+        Ok(self.get(rows, key)?.map(T::from_bytes).transpose()?)
+    }
+
+    /// At most `limit` rows from `from` up to, without, `to`, as they will be, in key order.
+    ///
+    /// # Errors
+    /// [`Damage`] when one cannot be read.
+    pub fn scan(
+        &self,
+        rows: &dyn Rows,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Key, Bytes)>, Damage> {
+        let mut found = BTreeMap::new();
+        let mut start = from.to_vec();
+        loop {
+            let applied = rows.scan(&start, to, limit, false)?;
+            // Beyond the last row read lies what this read knows nothing of.
+            let (end, complete) = match applied.last() {
+                Some((last, _)) if applied.len() >= limit => (just_after(last), false),
+                _ => (to.to_vec(), true),
+            };
+            found.extend(applied);
+            let range = (
+                Bound::Included(start.as_slice()),
+                Bound::Excluded(end.as_slice()),
+            );
+            for (key, change) in self.in_flight.range::<[u8], _>(range) {
+                overlay(&mut found, key, change.value.as_ref());
+            }
+            for (key, change) in self.pending.range::<[u8], _>(range) {
+                overlay(&mut found, key, change.value.as_ref());
+            }
+            if complete || found.len() >= limit {
+                return Ok(found.into_iter().take(limit).collect());
+            }
+            start = end;
+        }
+    }
+
+    /// All rows that begin with `prefix`, as they will be.
+    ///
+    /// # Errors
+    /// [`Damage`] when one cannot be read.
+    pub fn scan_prefix(&self, rows: &dyn Rows, prefix: &[u8]) -> Result<Vec<(Key, Bytes)>, Damage> {
+        let to = after_prefix(prefix).expect("a table's prefix is not all 0xff");
+        self.scan(rows, prefix, &to, usize::MAX)
+    }
+
+    /// True when the batch being made would change something.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !(self.pending.is_empty() && self.journal.is_empty() && self.ranges.is_empty())
+    }
+
+    /// About how many bytes the batch being made has.
+    #[must_use]
+    pub fn pending_len(&self) -> usize {
+        self.pending.len() + self.journal.len()
+    }
+
+    /// Closes the batch being made; it is in flight as number `seq` from now on.
+    ///
+    /// Random keys first, then the ascending journal keys: that is how RocksDB's memtable likes it.
+    pub fn take(&mut self, seq: u64) -> Vec<Mutation> {
+        let ranges = std::mem::take(&mut self.ranges);
+        let pending = std::mem::take(&mut self.pending);
+        let journal = std::mem::take(&mut self.journal);
+        let mut mutations = Vec::with_capacity(ranges.len() + pending.len() + journal.len());
+        mutations.extend(
+            ranges
+                .into_iter()
+                .map(|(from, to)| Mutation::DeleteRange { from, to }),
+        );
+        let mut keys = Vec::with_capacity(pending.len());
+        for (key, Pending { value, .. }) in pending {
+            self.in_flight.insert(
+                key.clone(),
+                InFlight {
+                    seq,
+                    value: value.clone(),
+                },
+            );
+            keys.push(key.clone());
+            mutations.push(match value {
+                Some(value) => Mutation::Put { key, value },
+                None => Mutation::Delete { key },
+            });
+        }
+        mutations.extend(
+            journal
+                .into_iter()
+                .map(|(key, value)| Mutation::Put { key, value }),
+        );
+        self.in_flight_keys.push_back((seq, keys));
+        mutations
+    }
+
+    /// Batches up to number `seq` are applied: the rows speak for themselves now.
+    pub fn applied(&mut self, seq: u64) {
+        while self
+            .in_flight_keys
+            .front()
+            .is_some_and(|(first, _)| *first <= seq)
+        {
+            let Some((batch, keys)) = self.in_flight_keys.pop_front() else {
+                return;
+            };
+            for key in keys {
+                if self
+                    .in_flight
+                    .get(&key)
+                    .is_some_and(|change| change.seq == batch)
+                {
+                    self.in_flight.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+fn overlay(found: &mut BTreeMap<Key, Bytes>, key: &Key, value: Option<&Bytes>) {
+    match value {
+        Some(value) => found.insert(key.clone(), value.clone()),
+        None => found.remove(key),
+    };
+}
+
+fn just_after(key: &[u8]) -> Vec<u8> {
+    let mut next = key.to_vec();
+    next.push(0);
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryRows;
+
+    fn key(n: u8) -> Key {
+        Bytes::copy_from_slice(&[0, 1, 0x20, n])
+    }
+
+    fn value(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    fn ledger(rows: &MemoryRows) -> Ledger {
+        Ledger::recover(PartitionId(1), Timestamp(0), rows).expect("no damage")
+    }
+
+    #[test]
+    fn reads_see_the_newest_write() {
+        let mut rows = MemoryRows::default();
+        rows.apply(&[Mutation::Put {
+            key: key(1),
+            value: value("applied"),
+        }]);
+        let mut ledger = ledger(&rows);
+        assert_eq!(ledger.get(&rows, &key(1)), Ok(Some(value("applied"))));
+        ledger.put(key(1), value("in flight"));
+        let first = ledger.take(1);
+        assert_eq!(ledger.get(&rows, &key(1)), Ok(Some(value("in flight"))));
+        ledger.delete(key(1));
+        assert_eq!(ledger.get(&rows, &key(1)), Ok(None));
+        let second = ledger.take(2);
+        rows.apply(&first);
+        ledger.applied(1);
+        assert_eq!(
+            ledger.get(&rows, &key(1)),
+            Ok(None),
+            "the deletion is still in flight"
+        );
+        rows.apply(&second);
+        ledger.applied(2);
+        assert_eq!(ledger.get(&rows, &key(1)), Ok(None));
+        assert!(ledger.in_flight.is_empty());
+    }
+
+    #[test]
+    fn a_row_that_comes_and_goes_within_a_batch_leaves_nothing() {
+        let rows = MemoryRows::default();
+        let mut ledger = ledger(&rows);
+        ledger.put_fresh(key(1), value("a"));
+        ledger.put(key(1), value("b"));
+        ledger.delete(key(1));
+        assert!(!ledger.has_changes());
+        // A key that may exist must be deleted for real.
+        ledger.put(key(2), value("a"));
+        ledger.delete(key(2));
+        assert_eq!(ledger.take(1), vec![Mutation::Delete { key: key(2) }]);
+    }
+
+    #[test]
+    fn scans_merge_what_is_applied_in_flight_and_pending() {
+        let mut rows = MemoryRows::default();
+        for n in [1, 3, 5, 7] {
+            rows.apply(&[Mutation::Put {
+                key: key(n),
+                value: value("applied"),
+            }]);
+        }
+        let mut ledger = ledger(&rows);
+        ledger.put(key(2), value("in flight"));
+        ledger.delete(key(3));
+        ledger.take(1);
+        ledger.delete(key(1));
+        ledger.put(key(8), value("pending"));
+        let numbers = |limit| {
+            ledger
+                .scan(&rows, &key(0), &key(9), limit)
+                .expect("no damage")
+                .iter()
+                .map(|(key, _)| key[3])
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(usize::MAX), [2, 5, 7, 8]);
+        assert_eq!(numbers(1), [2]);
+        assert_eq!(numbers(2), [2, 5]);
+        assert_eq!(numbers(4), [2, 5, 7, 8]);
+    }
+
+    #[test]
+    fn takes_up_the_journal_where_it_ended() {
+        let mut rows = MemoryRows::default();
+        let mut first = ledger(&rows);
+        first.record(JournalRecord {
+            kind: "a".into(),
+            ..JournalRecord::default()
+        });
+        first.record(JournalRecord {
+            kind: "b".into(),
+            ..JournalRecord::default()
+        });
+        rows.apply(&first.take(1));
+        assert_eq!(ledger(&rows).head(), first.head());
+        assert_eq!(first.head().seq, 2);
+    }
+
+    #[test]
+    fn time_never_goes_back() {
+        let mut ledger = ledger(&MemoryRows::default());
+        ledger.advance(Timestamp(5));
+        ledger.advance(Timestamp(3));
+        assert_eq!(ledger.now(), Timestamp(5));
+    }
+}

@@ -1,0 +1,401 @@
+//! Decides for a partition: executions, steps, tasks, leases, timers, armed flows.
+//!
+//! Owns the volatile state of a leader: hydrated executions, queues, leases, sessions, near timers,
+//! compiled plans. All of it can be rebuilt from rows, and is, by [`recover`](Decider::recover). One
+//! file per command; what several commands share stands in [`steps`], [`routing`], [`failure`] and
+//! [`work`].
+
+mod armed;
+mod builtin;
+mod cancel;
+mod complete;
+mod execution;
+mod failure;
+mod redrive;
+mod retire;
+mod routing;
+mod start;
+mod steps;
+mod timers;
+mod work;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use tidemill_rows::{
+    Hash, Mutation, Stored,
+    journal::{JournalRecord, kind},
+    key::{self, Table, after_prefix},
+    table::{LeaseRow, QuarantineRow, QueueRow, StepState, quarantine_key, step_of_key},
+};
+use tidemill_types::{
+    ExecutionId, FlowId, PartitionId, StepId, Timestamp,
+    limits::{EXECUTIONS_HYDRATED_MAX, MESSAGE_BYTES_DEFAULT},
+};
+
+use self::{armed::ArmedFlow, execution::Execution, timers::Timers, work::Work};
+use crate::{
+    Decider, Rejection,
+    command::{CompletionStatus, PartitionCommand, PartitionEffect, PartitionReply, Restarted},
+    flow::Plan,
+    ledger::{Damage, Ledger, Rows},
+};
+
+/// What differs between deployments.
+#[derive(Clone, Debug)]
+pub struct PartitionConfig {
+    /// Most bytes in one message.
+    pub message_bytes_max: usize,
+    /// How long a finished execution is kept when its flow does not say.
+    pub retention_ms: u64,
+}
+
+impl Default for PartitionConfig {
+    fn default() -> Self {
+        const SEVEN_DAYS_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+        Self {
+            message_bytes_max: MESSAGE_BYTES_DEFAULT,
+            retention_ms: SEVEN_DAYS_MS,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Partition {
+    config: PartitionConfig,
+    ledger: Ledger,
+    flows: BTreeMap<FlowId, ArmedFlow>,
+    plans: BTreeMap<(FlowId, u32), Arc<Plan>>,
+    executions: BTreeMap<ExecutionId, Execution>,
+    /// Executions with changes that are not in the ledger yet.
+    touched: BTreeSet<ExecutionId>,
+    /// Steps of built-in components that can run at once.
+    builtins: VecDeque<StepId>,
+    work: Work,
+    timers: Timers,
+    quarantine: BTreeSet<Hash>,
+    effects: Vec<PartitionEffect>,
+}
+
+impl Decider for Partition {
+    type Config = PartitionConfig;
+    type Command = PartitionCommand;
+    type Reply = PartitionReply;
+    type Effect = PartitionEffect;
+
+    fn recover(
+        config: PartitionConfig,
+        partition: PartitionId,
+        time: Timestamp,
+        rows: &dyn Rows,
+    ) -> Result<Self, Damage> {
+        let mut recovered = Self {
+            config,
+            ledger: Ledger::recover(partition, time, rows)?,
+            flows: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            executions: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            builtins: VecDeque::new(),
+            work: Work::default(),
+            timers: Timers::default(),
+            quarantine: BTreeSet::new(),
+            effects: Vec::new(),
+        };
+        recovered.recover_work(rows)?;
+        let prefix = key::prefix(partition, Table::Quarantine);
+        for (key, _) in recovered.ledger.scan_prefix(rows, &prefix)? {
+            if let Some(digest) = key.get(key::PREFIX_LEN..).and_then(|d| d.try_into().ok()) {
+                recovered.quarantine.insert(Hash(digest));
+            }
+        }
+        Ok(recovered)
+    }
+
+    fn handle(
+        &mut self,
+        command: PartitionCommand,
+        now: Timestamp,
+        rows: &dyn Rows,
+    ) -> Result<Result<PartitionReply, Rejection>, Damage> {
+        self.ledger.advance(now);
+        let reply = match command {
+            PartitionCommand::Start(command) => self.start(command, rows)?,
+            PartitionCommand::Cancel(command) => self.cancel(command, rows)?,
+            PartitionCommand::Redrive(command) => self.redrive(command, rows)?,
+            PartitionCommand::Complete(command) => {
+                let (session, task) = (command.session, command.task);
+                let status = self.complete(command, rows)?;
+                self.effects.push(PartitionEffect::Completed {
+                    session,
+                    task,
+                    status: status.clone(),
+                });
+                Ok(PartitionReply::Completed(status))
+            }
+            PartitionCommand::Renew(command) => {
+                let held = self.work.renew(command.task, self.ledger.now());
+                Ok(PartitionReply::Renewed { held })
+            }
+            PartitionCommand::Session(update) => {
+                self.work.update_session(update, self.ledger.now());
+                Ok(PartitionReply::Nothing)
+            }
+            PartitionCommand::GatewayGone { gateway } => {
+                self.work.forget_gateway(gateway);
+                Ok(PartitionReply::Nothing)
+            }
+            PartitionCommand::Arm(command) => self.arm(command, rows)?,
+            PartitionCommand::Disarm(command) => self.disarm(command, rows)?,
+            PartitionCommand::Restarted(command) => self.restarted(command),
+        };
+        self.run_builtins(rows)?;
+        self.dispatch(rows)?;
+        Ok(reply)
+    }
+
+    fn tick(&mut self, now: Timestamp, rows: &dyn Rows) -> Result<(), Damage> {
+        self.ledger.advance(now);
+        self.fire_timers(rows)?;
+        self.expire_leases(rows)?;
+        self.run_builtins(rows)?;
+        self.dispatch(rows)
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        if !self.builtins.is_empty() {
+            return Some(self.ledger.now());
+        }
+        [self.timers.next_due(), self.work.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn has_batch(&self) -> bool {
+        self.ledger.has_changes() || !self.touched.is_empty()
+    }
+
+    fn batch_len(&self) -> usize {
+        self.ledger.pending_len() + self.touched.len()
+    }
+
+    fn take_batch(&mut self, seq: u64) -> Result<Vec<Mutation>, Damage> {
+        self.flush();
+        Ok(self.ledger.take(seq))
+    }
+
+    fn take_effects(&mut self) -> Vec<PartitionEffect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    fn applied(&mut self, seq: u64) {
+        self.ledger.applied(seq);
+    }
+
+    fn now(&self) -> Timestamp {
+        self.ledger.now()
+    }
+}
+
+impl Partition {
+    /// True when this command is refused because the logic panicked on it.
+    #[must_use]
+    pub fn is_quarantined(&self, digest: Hash) -> bool {
+        self.quarantine.contains(&digest)
+    }
+
+    /// Queues and leases, from their rows.
+    fn recover_work(&mut self, rows: &dyn Rows) -> Result<(), Damage> {
+        let partition = self.ledger.partition();
+        let now = self.ledger.now();
+        let lease_prefix = key::prefix(partition, Table::Lease);
+        for (key, value) in self.ledger.scan_prefix(rows, &lease_prefix)? {
+            let step = step_of_key(&key).ok_or_else(|| Damage::Missing("a lease's step".into()))?;
+            self.work
+                .recover_lease(step, LeaseRow::from_bytes(value)?, now);
+        }
+        let queue_prefix = key::prefix(partition, Table::Queue);
+        let mut from = queue_prefix.to_vec();
+        let to = after_prefix(&queue_prefix).expect("a table's prefix is not all 0xff");
+        // In parts: the queue may be long, and its rows are not needed twice.
+        const PART: usize = 10_000;
+        loop {
+            let part = self.ledger.scan(rows, &from, &to, PART)?;
+            let last = part.len() < PART;
+            if let Some((key, _)) = part.last() {
+                from = key.to_vec();
+                from.push(0);
+            }
+            for (key, value) in part {
+                let step =
+                    step_of_key(&key).ok_or_else(|| Damage::Missing("a queue's step".into()))?;
+                let row = QueueRow::from_bytes(value)?;
+                if crate::flow::Builtin::from_component(&row.component).is_some() {
+                    self.builtins.push_back(step);
+                } else {
+                    self.work.enqueue(step, row);
+                }
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes what changed in memory into the batch, and lets go of executions that only wait.
+    fn flush(&mut self) {
+        for id in std::mem::take(&mut self.touched) {
+            let Some(execution) = self.executions.get_mut(&id) else {
+                continue;
+            };
+            execution.flush(id, &mut self.ledger);
+            if execution.only_waits() {
+                self.executions.remove(&id);
+            }
+        }
+        while self.executions.len() > EXECUTIONS_HYDRATED_MAX {
+            self.executions.pop_first();
+        }
+    }
+
+    fn restarted(&mut self, command: Restarted) -> Result<PartitionReply, Rejection> {
+        let Restarted {
+            digest,
+            command,
+            reason,
+            quarantine,
+        } = command;
+        if quarantine && self.quarantine.insert(digest) {
+            let row = QuarantineRow {
+                at: self.ledger.now(),
+                command: command.clone(),
+                reason,
+            };
+            self.ledger.put(
+                quarantine_key(self.ledger.partition(), digest),
+                row.to_bytes(),
+            );
+        }
+        self.ledger.record(JournalRecord {
+            kind: if quarantine {
+                kind::COMMAND_QUARANTINED
+            } else {
+                kind::PARTITION_RESTARTED
+            }
+            .into(),
+            actor: SYSTEM.into(),
+            detail: command,
+            payload_hash: Some(digest),
+            ..JournalRecord::default()
+        });
+        Ok(PartitionReply::Nothing)
+    }
+
+    /// A record about an execution.
+    fn record_execution(
+        &mut self,
+        id: ExecutionId,
+        kind: &str,
+        actor: &str,
+        fill: impl FnOnce(&mut JournalRecord),
+    ) {
+        let Some(execution) = self.executions.get(&id) else {
+            return;
+        };
+        let mut record = JournalRecord {
+            kind: kind.into(),
+            actor: actor.into(),
+            flow: Some(execution.row.flow),
+            execution: Some(id),
+            version: execution.row.version,
+            ..JournalRecord::default()
+        };
+        fill(&mut record);
+        self.ledger.record(record);
+    }
+
+    /// A record about a step: its flow and version stand in the execution's first record.
+    fn record_step(
+        &mut self,
+        id: StepId,
+        kind: &str,
+        actor: &str,
+        fill: impl FnOnce(&mut JournalRecord),
+    ) {
+        let Some(execution) = self.executions.get(&id.execution) else {
+            return;
+        };
+        let Some(step) = execution.steps.get(&id.step) else {
+            return;
+        };
+        let mut record = JournalRecord {
+            kind: kind.into(),
+            actor: actor.into(),
+            execution: Some(id.execution),
+            step: id.step + 1,
+            attempt: step.attempt,
+            node: execution.node(step.node).id.to_string(),
+            ..JournalRecord::default()
+        };
+        fill(&mut record);
+        self.ledger.record(record);
+    }
+
+    /// Marks an execution as changed by this batch.
+    fn touch(&mut self, id: ExecutionId) {
+        if let Some(execution) = self.executions.get_mut(&id) {
+            execution.row.revision += 1;
+            execution.row_changed = true;
+            self.touched.insert(id);
+            let state = execution.row.state;
+            // One notice per command is enough: it carries no detail.
+            if !matches!(self.effects.last(), Some(PartitionEffect::Changed { execution, state: s }) if *execution == id && *s == state)
+            {
+                self.effects.push(PartitionEffect::Changed {
+                    execution: id,
+                    state,
+                });
+            }
+        }
+    }
+
+    /// The state of a step in memory.
+    fn step_state(&self, id: StepId) -> Option<StepState> {
+        Some(
+            self.executions
+                .get(&id.execution)?
+                .steps
+                .get(&id.step)?
+                .state,
+        )
+    }
+}
+
+/// Who causes what nobody asked for.
+const SYSTEM: &str = "system";
+/// Who causes what a client asked for.
+const CLIENT: &str = "client";
+
+/// Cuts a text at a character's boundary.
+fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+/// What a completion that is not allowed is answered.
+fn invalid(reason: impl Into<String>) -> CompletionStatus {
+    CompletionStatus::Invalid(reason.into())
+}
+
+#[cfg(test)]
+mod tests;
