@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -98,7 +99,7 @@ fn an_unacknowledged_torn_tail_is_cut_off() {
         append(&log, 0..20, 100);
         // Written but never synced on its own: what a crash may tear.
         log.save_committed(Bytes::from(vec![7; 300]));
-        sync_queue(dir.path(), &log);
+        wait_for_committed(dir.path());
     }
     let (path, used) = wal(dir.path());
     let bytes = fs::read(&path).expect("read");
@@ -121,7 +122,7 @@ fn an_unacknowledged_torn_tail_is_cut_off() {
 }
 
 /// Waits, without a sync, until the writer has written the committed position.
-fn sync_queue(dir: &Path, _log: &tidemill_store::LogStore) {
+fn wait_for_committed(dir: &Path) {
     let deadline = std::time::Instant::now() + super::DEADLINE;
     loop {
         let (path, _) = wal(dir);
@@ -154,6 +155,61 @@ fn a_cut_into_what_was_acknowledged_is_damage() {
         error.to_string().contains("WAL was synced up to"),
         "{error}"
     );
+}
+
+/// Writes until a WAL file has taken the place of an older one; gives the log.
+fn recycled(dir: &Path) -> tidemill_store::LogStore {
+    let log = open(dir).log(GROUP);
+    let mut inodes = std::collections::BTreeMap::new();
+    for round in 0..1000 {
+        append(&log, round * 10..(round + 1) * 10, 8000);
+        for path in files(&dir.join("log"), "log") {
+            let inode = path.metadata().expect("metadata").ino();
+            let first = inodes.entry(inode).or_insert_with(|| path.clone());
+            if *first != path {
+                return log;
+            }
+        }
+    }
+    panic!("no WAL file was used again");
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> usize {
+    let found = bytes.windows(what.len()).position(|some| some == what);
+    found.expect("it was written")
+}
+
+#[test]
+fn damage_in_a_recycled_wal_is_told_from_its_end() {
+    let dir = tempfile::tempdir().expect("dir");
+    let last = {
+        let log = recycled(dir.path());
+        let next = log.last_index().map_or(0, |last| last + 1);
+        sync(|done| log.append(vec![super::entry(next, 99, 1000)], done)).expect("append");
+        log.save_committed(Bytes::from(vec![7; 300]));
+        wait_for_committed(dir.path());
+        next
+    };
+    let (path, _) = wal(dir.path());
+    let name = path.strip_prefix(dir.path()).expect("inside").to_owned();
+    let bytes = fs::read(&path).expect("read");
+
+    let torn = tempfile::tempdir().expect("dir");
+    copy(dir.path(), torn.path());
+    flip(&torn.path().join(&name), find(&bytes, &[7; 300]) + 100);
+    let store = open(torn.path());
+    let log = store.log(GROUP);
+    assert_eq!(log.read_committed(), Ok(None), "it was never synced");
+    assert_eq!(log.last(), Ok(Some(super::entry(last, 99, 1000))));
+    append(&log, last + 1..last + 2, 10);
+    drop((log, store));
+    assert_eq!(open(torn.path()).log(GROUP).last_index(), Some(last + 1));
+
+    let damaged = tempfile::tempdir().expect("dir");
+    copy(dir.path(), damaged.path());
+    let at = find(&bytes, &super::entry(last, 99, 1000).bytes);
+    flip(&damaged.path().join(&name), at + 500);
+    assert_eq!(open_error(damaged.path()).class(), ErrorClass::Corrupt);
 }
 
 #[test]

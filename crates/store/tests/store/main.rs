@@ -6,6 +6,7 @@ mod log;
 mod model;
 mod node;
 mod state;
+mod sync;
 
 use std::{
     path::Path,
