@@ -72,6 +72,8 @@ pub struct Partition {
     executions: BTreeMap<ExecutionId, Execution>,
     /// Executions with changes that are not in the ledger yet.
     touched: BTreeSet<ExecutionId>,
+    /// Executions that were brought into memory, perhaps only to be looked at.
+    looked_at: Vec<ExecutionId>,
     /// Steps of built-in components that can run at once.
     builtins: VecDeque<StepId>,
     work: Work,
@@ -99,6 +101,7 @@ impl Decider for Partition {
             plans: BTreeMap::new(),
             executions: BTreeMap::new(),
             touched: BTreeSet::new(),
+            looked_at: Vec::new(),
             builtins: VecDeque::new(),
             work: Work::default(),
             timers: Timers::default(),
@@ -154,6 +157,9 @@ impl Decider for Partition {
         };
         self.run_builtins(rows)?;
         self.dispatch(rows)?;
+        if self.touched.is_empty() {
+            self.let_go();
+        }
         Ok(reply)
     }
 
@@ -253,12 +259,23 @@ impl Partition {
                 continue;
             };
             execution.flush(id, &mut self.ledger);
-            if execution.only_waits() {
+            self.looked_at.push(id);
+        }
+        self.let_go();
+    }
+
+    /// Lets go of executions that only wait and have nothing to write.
+    fn let_go(&mut self) {
+        for id in std::mem::take(&mut self.looked_at) {
+            let only_waits = self.executions.get(&id).is_some_and(Execution::only_waits);
+            if only_waits && !self.touched.contains(&id) {
                 self.executions.remove(&id);
             }
         }
-        while self.executions.len() > EXECUTIONS_HYDRATED_MAX {
-            self.executions.pop_first();
+        if self.touched.is_empty() {
+            while self.executions.len() > EXECUTIONS_HYDRATED_MAX {
+                self.executions.pop_first();
+            }
         }
     }
 

@@ -144,8 +144,7 @@ impl Partition {
             waiting,
         };
         self.executions.insert(id, execution);
-        // What is only looked at is let go of with the next batch.
-        self.touched.insert(id);
+        self.looked_at.push(id);
         Ok(true)
     }
 

@@ -89,6 +89,8 @@ pub(super) struct Work {
     leases: BTreeMap<StepId, Lease>,
     deadlines: BTreeSet<(Timestamp, StepId)>,
     sessions: BTreeMap<SessionKey, Session>,
+    /// Sessions with a free place.
+    free: BTreeSet<SessionKey>,
     /// Sessions that serve a function (of any name, where it is empty), in the order of their turns.
     served_by: BTreeMap<Function, VecDeque<SessionKey>>,
     last_served: BTreeMap<Function, Timestamp>,
@@ -190,8 +192,23 @@ impl Work {
     }
 
     fn free_place(&mut self, session: Option<SessionKey>) {
-        if let Some(session) = session.and_then(|key| self.sessions.get_mut(&key)) {
+        let Some(key) = session else { return };
+        if let Some(session) = self.sessions.get_mut(&key) {
             session.held = session.held.saturating_sub(1);
+        }
+        self.note_places(key);
+    }
+
+    /// Keeps the set of sessions with a free place.
+    fn note_places(&mut self, key: SessionKey) {
+        if self
+            .sessions
+            .get(&key)
+            .is_some_and(|session| session.held < session.limit)
+        {
+            self.free.insert(key);
+        } else {
+            self.free.remove(&key);
         }
     }
 
@@ -259,6 +276,7 @@ impl Work {
         };
         if let Some(session) = self.sessions.get_mut(&update.key) {
             session.limit = update.limit;
+            self.note_places(update.key);
             return;
         }
         for function in &update.serves {
@@ -275,12 +293,14 @@ impl Work {
             held: 0,
         };
         self.sessions.insert(update.key, session);
+        self.note_places(update.key);
     }
 
     fn forget_session(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.remove(&key) else {
             return;
         };
+        self.free.remove(&key);
         for function in session.serves {
             if let Some(sessions) = self.served_by.get_mut(&function) {
                 sessions.retain(|other| *other != key);

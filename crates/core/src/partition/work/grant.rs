@@ -29,11 +29,7 @@ impl Work {
                     break;
                 };
                 turns.push_back(session);
-                if self
-                    .sessions
-                    .get(&session)
-                    .is_some_and(|s| s.held < s.limit)
-                {
+                if self.free.contains(&session) {
                     return Some(session);
                 }
             }
@@ -57,6 +53,10 @@ impl Work {
     /// The next step that can be given to somebody, and to whom. Functions take turns too: the
     /// search begins after the one that was served last.
     fn next_match(&mut self) -> Option<(StepId, QueueRow, SessionKey)> {
+        // Most of the time nothing waits or nobody is free: neither may cost a search.
+        if self.queues.is_empty() || self.free.is_empty() {
+            return None;
+        }
         let functions: Vec<Function> = match &self.last_function {
             Some(last) => {
                 let later = (
@@ -125,6 +125,7 @@ impl Partition {
         session.held += 1;
         let worker = session.worker.clone();
         let lease_ms = session.lease_ms;
+        self.work.note_places(key);
         self.change_step(id, |step| {
             step.state = StepState::Running;
             step.attempt += 1;
