@@ -36,7 +36,7 @@ const HOSTILE: [&str; 16] = [
     "$string($reduce([1..60], function($a, $b) { {'a': $a, 'b': $a} }, 1))",
     "$reduce([1..60], function($a, $b) { {'a': $a, 'b': $a} }, 1)",
     "$distinct($map([1..9000], function($x) { {'a': $x} }))",
-    "[1..100]@$a.[1..100]@$b.[1..100]@$c.{'a': $a}",
+    "($l := [1..100]; $l@$a.$l@$b.$l@$c.{'a': $a})",
 ];
 
 fn main() {

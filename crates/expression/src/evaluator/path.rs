@@ -46,8 +46,11 @@ impl<'a> Evaluator<'a> {
                 self.step(step, &sequence, frame, index + 1 == steps.len())?
             };
             let ended = result.is_undefined() || (result.is_array() && result.len() == 0);
-            sequence = result;
-            if ended {
+            // A step that only binds a variable leaves the context as it is.
+            if step.focus.is_none() {
+                sequence = result;
+            }
+            if ended && !in_tuples {
                 break;
             }
         }

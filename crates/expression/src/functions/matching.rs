@@ -134,18 +134,18 @@ fn replace_text<'a>(
     replacement: &Value<'a>,
     limit: Option<usize>,
 ) -> Result<Value<'a>> {
-    let Some(replacement) = replacement.as_str() else {
-        let message = format!(
-            "the replacement must be a string, it is a {}",
-            replacement.kind()
-        );
-        return Err(EvaluateError::failed("D3012", message));
-    };
     evaluator.charge_text(text.len())?;
     let mut result = String::new();
     let mut position = 0;
     for (start, _) in text.match_indices(wanted).take(limit.unwrap_or(usize::MAX)) {
         evaluator.charge(1)?;
+        let Some(replacement) = replacement.as_str() else {
+            let message = format!(
+                "the replacement must be a string, it is a {}",
+                replacement.kind()
+            );
+            return Err(EvaluateError::failed("D3012", message));
+        };
         evaluator.charge_text(replacement.len())?;
         result.push_str(&text[position..start]);
         result.push_str(replacement);

@@ -6,8 +6,8 @@ use crate::error::ParseError;
 
 #[derive(Debug)]
 struct Seeker {
-    /// Steps still to go.
-    level: u32,
+    /// Steps still to go; zero once found. A filter around a found one takes it below zero, to no effect.
+    level: i64,
     /// The slot whose label is used: another `%` may already have claimed the same step.
     label: Slot,
 }
@@ -113,7 +113,7 @@ impl Ancestry {
                 node.tuple = true;
                 for step in steps.iter_mut().rev() {
                     self.seek(step, slot)?;
-                    if self.seekers[slot].level == 0 {
+                    if self.seekers[slot].level <= 0 {
                         break;
                     }
                 }
