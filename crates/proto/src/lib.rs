@@ -17,5 +17,7 @@ pub mod peer {
     }
 }
 
+pub mod convert;
+
 /// All descriptors, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
