@@ -14,6 +14,7 @@ mod failure;
 mod redrive;
 mod retire;
 mod routing;
+mod schedule;
 mod start;
 mod steps;
 mod timers;
@@ -79,6 +80,8 @@ pub struct Partition {
     work: Work,
     timers: Timers,
     quarantine: BTreeSet<Hash>,
+    /// Executions of schedules that have ended within this command.
+    ended_scheduled: Vec<(ExecutionId, FlowId)>,
     effects: Vec<PartitionEffect>,
 }
 
@@ -106,6 +109,7 @@ impl Decider for Partition {
             work: Work::default(),
             timers: Timers::default(),
             quarantine: BTreeSet::new(),
+            ended_scheduled: Vec::new(),
             effects: Vec::new(),
         };
         recovered.recover_work(rows)?;
@@ -156,6 +160,7 @@ impl Decider for Partition {
             PartitionCommand::Restarted(command) => self.restarted(command),
         };
         self.run_builtins(rows)?;
+        self.start_queued(rows)?;
         self.dispatch(rows)?;
         if self.touched.is_empty() {
             self.let_go();
@@ -168,6 +173,7 @@ impl Decider for Partition {
         self.fire_timers(rows)?;
         self.expire_leases(rows)?;
         self.run_builtins(rows)?;
+        self.start_queued(rows)?;
         self.dispatch(rows)
     }
 
@@ -277,6 +283,15 @@ impl Partition {
                 self.executions.pop_first();
             }
         }
+    }
+
+    /// Starts the occurrences that waited for executions that have ended within this command.
+    fn start_queued(&mut self, rows: &dyn Rows) -> Result<(), Damage> {
+        while let Some((execution, flow)) = self.ended_scheduled.pop() {
+            self.after_scheduled(execution, flow, rows)?;
+            self.run_builtins(rows)?;
+        }
+        Ok(())
     }
 
     fn restarted(&mut self, command: Restarted) -> Result<PartitionReply, Rejection> {

@@ -33,7 +33,10 @@ mod zone;
 
 use chrono::{DateTime, TimeZone};
 use chrono_tz::Tz;
-use tidemill_types::limits::SCHEDULE_PREVIEW_MAX;
+use tidemill_types::{
+    limits::SCHEDULE_PREVIEW_MAX,
+    schedule::{CatchUpPolicy, OverlapPolicy},
+};
 
 pub use compile::ScheduleError;
 use cursor::{Cron, Cursor};
@@ -54,6 +57,8 @@ pub struct Schedule {
     end_after: Option<u64>,
     jitter_ms_max: u64,
     catch_up_window_ms: u64,
+    catch_up: CatchUpPolicy,
+    overlap: OverlapPolicy,
 }
 
 #[derive(Debug, Clone)]
@@ -104,6 +109,16 @@ impl Schedule {
     /// After how many firings the schedule ends. The caller counts: this module keeps no state.
     pub fn end_after(&self) -> Option<u64> {
         self.end_after
+    }
+
+    /// Which of the occurrences that fell due while nothing could fire are made up for.
+    pub fn catch_up(&self) -> CatchUpPolicy {
+        self.catch_up
+    }
+
+    /// What happens when the previous execution still runs.
+    pub fn overlap(&self) -> OverlapPolicy {
+        self.overlap
     }
 
     /// How long after `at_ms` a missed occurrence may still be caught up.

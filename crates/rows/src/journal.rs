@@ -82,6 +82,12 @@ pub mod kind {
     pub const FLOW_ARMED: &str = "flow.armed";
     /// The home partition disarmed a flow.
     pub const FLOW_DISARMED: &str = "flow.disarmed";
+    /// A flow was due and was started. (OIH's `flow.executed`.)
+    pub const OCCURRENCE_FIRED: &str = "occurrence.fired";
+    /// A flow was due and was not started; the detail says why.
+    pub const OCCURRENCE_SKIPPED: &str = "occurrence.skipped";
+    /// A flow was due and waits for the execution before it.
+    pub const OCCURRENCE_QUEUED: &str = "occurrence.queued";
     /// An execution began. (OIH's `flow.execute`.)
     pub const EXECUTION_STARTED: &str = "execution.started";
     /// An execution ended with every step done.

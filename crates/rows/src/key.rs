@@ -53,6 +53,10 @@ pub enum Table {
     PlanVersion = 0x2c,
     /// Commands that made the partition's logic panic more than once, by digest.
     Quarantine = 0x2d,
+    /// Schedules of armed flows.
+    Schedule = 0x2e,
+    /// What became of each time that a flow was due.
+    Occurrence = 0x2f,
     /// The journal, by sequence number. The highest tag in use: a batch's journal keys sort last.
     Journal = 0x70,
 }

@@ -108,7 +108,11 @@ impl Partition {
         if let Some(rejection) = self.unserved(&plan, command.without_workers) {
             return Ok(Err(rejection));
         }
-        self.cache_plan(id, command.version, plan);
+        let plan = self.cache_plan(id, command.version, plan);
+        self.disarm_schedule(id, rows)?;
+        if let Some(schedule) = &plan.schedule {
+            self.arm_schedule(id, command.activation, schedule);
+        }
         let row = ArmedFlowRow {
             version: command.version,
             activation: command.activation,
@@ -182,6 +186,7 @@ impl Partition {
         row.activation = command.activation;
         row.armed = false;
         if changed {
+            self.disarm_schedule(id, rows)?;
             let version = row.version;
             self.ledger.put(armed_flow_key(id), row.to_bytes());
             self.flows.insert(id, ArmedFlow { row });

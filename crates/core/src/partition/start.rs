@@ -8,13 +8,13 @@ use tidemill_rows::{
     Hash, Stored,
     journal::{kind, payload_hash},
     table::{
-        ExecutionRow, ExecutionState, InputRow, RequestRow, Timer, TimerKind,
+        ExecutionRow, ExecutionState, InputRow, MessageRow, RequestRow, Timer, TimerKind,
         execution_by_flow_key, start_request_key,
     },
 };
-use tidemill_types::{ExecutionId, StepId};
+use tidemill_types::{ExecutionId, FlowId, StepId, Timestamp};
 
-use super::{CLIENT, Partition, execution::Execution};
+use super::{CLIENT, Partition, SYSTEM, execution::Execution};
 use crate::{
     Rejection,
     command::{PartitionReply, StartExecution},
@@ -64,27 +64,56 @@ impl Partition {
                 ),
             )));
         }
-        let version = flow.row.version;
-        let plan = self.plan(command.flow, version, rows)?;
-        let now = self.ledger.now();
-        let id = ExecutionId::new(now.as_millis(), partition, command.entropy);
-        if self.executions.contains_key(&id) {
+        let begin = Begin {
+            flow: command.flow,
+            version: flow.row.version,
+            message: command.message,
+            request_id: command.request_id,
+            fingerprint,
+            traceparent: command.traceparent,
+            tracestate: command.tracestate,
+            entropy: command.entropy,
+            occurrence_at: None,
+        };
+        Ok(match self.begin(begin, hash, rows)? {
+            Some(execution) => Ok(PartitionReply::Started {
+                execution,
+                created: true,
+            }),
             // 64 bits of entropy met within a millisecond: the caller draws again.
-            return Ok(Err(Rejection::invalid(
+            None => Err(Rejection::invalid(
                 "entropy",
                 "met one that is in use: retry",
-            )));
+            )),
+        })
+    }
+
+    /// Begins an execution: its rows, its first steps. None when the id is in use.
+    pub(super) fn begin(
+        &mut self,
+        begin: Begin,
+        message_hash: Hash,
+        rows: &dyn Rows,
+    ) -> Result<Option<ExecutionId>, Damage> {
+        let partition = self.ledger.partition();
+        let Begin { flow, version, .. } = begin;
+        let plan = self.plan(flow, version, rows)?;
+        let now = self.ledger.now();
+        let id = ExecutionId::new(now.as_millis(), partition, begin.entropy);
+        if self.executions.contains_key(&id) {
+            return Ok(None);
         }
         let deadline = plan.timeout_ms.map(|ms| now.plus_millis(ms));
         let row = ExecutionRow {
-            flow: command.flow,
+            flow,
             version,
             state: ExecutionState::Running,
             started_at: now,
-            request_id: command.request_id.clone(),
-            traceparent: command.traceparent,
-            tracestate: command.tracestate,
+            request_id: begin.request_id.clone(),
+            traceparent: begin.traceparent,
+            tracestate: begin.tracestate,
             deadline,
+            occurrence_at: begin.occurrence_at,
             ..ExecutionRow::default()
         };
         let roots = plan.roots.clone();
@@ -104,14 +133,15 @@ impl Partition {
             },
         );
         let request = RequestRow {
-            fingerprint,
+            fingerprint: begin.fingerprint,
             execution: id,
             number: 1,
         };
+        let request_key = start_request_key(partition, &begin.request_id);
         self.ledger.put_fresh(request_key, request.to_bytes());
         let state = [ExecutionState::Running as u32 as u8];
         self.ledger.put_fresh(
-            execution_by_flow_key(command.flow, id),
+            execution_by_flow_key(flow, id),
             Bytes::copy_from_slice(&state),
         );
         if let Some(due) = deadline {
@@ -125,11 +155,16 @@ impl Partition {
                 kind: TimerKind::ExecutionTimeout,
             });
         }
-        let number = self.add_message(id, command.message);
+        let number = self.add_message(id, begin.message);
         self.touch(id);
-        self.record_execution(id, kind::EXECUTION_STARTED, CLIENT, |record| {
-            record.request_id = command.request_id;
-            record.payload_hash = Some(hash);
+        let actor = if begin.occurrence_at.is_some() {
+            SYSTEM
+        } else {
+            CLIENT
+        };
+        self.record_execution(id, kind::EXECUTION_STARTED, actor, |record| {
+            record.request_id = begin.request_id;
+            record.payload_hash = Some(message_hash);
         });
         for root in roots {
             let input = InputRow {
@@ -140,9 +175,19 @@ impl Partition {
             self.add_step(id, root, vec![input]);
         }
         self.settle(id);
-        Ok(Ok(PartitionReply::Started {
-            execution: id,
-            created: true,
-        }))
+        Ok(Some(id))
     }
+}
+
+/// What an execution begins with.
+pub(super) struct Begin {
+    pub flow: FlowId,
+    pub version: u32,
+    pub message: MessageRow,
+    pub request_id: String,
+    pub fingerprint: Hash,
+    pub traceparent: String,
+    pub tracestate: String,
+    pub entropy: u64,
+    pub occurrence_at: Option<Timestamp>,
 }

@@ -155,6 +155,9 @@ impl Partition {
         execution.row.retire_at = Some(retire_at);
         execution.index_changed = true;
         execution.messages.clear();
+        if execution.row.occurrence_at.is_some() {
+            self.ended_scheduled.push((id, execution.row.flow));
+        }
         let deadline = execution.row.deadline;
         let step = StepId {
             execution: id,

@@ -9,7 +9,7 @@ use tidemill_rows::{
     table::{ExecutionState, StepState, Timer, TimerKind, timer_key, timer_of_key, timers_from},
 };
 use tidemill_types::{
-    Timestamp,
+    FlowId, Timestamp,
     limits::{TIMERS_LOADED_MAX, TIMERS_PER_TURN_MAX},
 };
 
@@ -135,6 +135,9 @@ impl Partition {
         if timer.kind == TimerKind::Retire {
             return self.retire(id, rows);
         }
+        if timer.kind == TimerKind::Occurrence {
+            return self.fire_schedule(FlowId(id.0), rows);
+        }
         if !self.hydrate(id, rows)? {
             return Ok(());
         }
@@ -169,7 +172,7 @@ impl Partition {
                     );
                 }
             }
-            TimerKind::Retire => unreachable!("handled above"),
+            TimerKind::Retire | TimerKind::Occurrence => unreachable!("handled above"),
         }
         Ok(())
     }

@@ -92,6 +92,8 @@ impl Schedule {
             end_after,
             jitter_ms_max: jitter_ms.unwrap_or(0),
             catch_up_window_ms: catch_up_window_ms.expect("no problem, so a window"),
+            catch_up: spec.catch_up.policy,
+            overlap: spec.overlap,
         };
         if schedule.next_after(i64::MIN).is_none() {
             problems.add("", "can never fire: no occurrence from startAt to end.at");

@@ -74,6 +74,8 @@ stored! {
         deadline: Option<Timestamp> = 16,
         /// When retention will remove it.
         retire_at: Option<Timestamp> = 17,
+        /// The occurrence that started it; none when somebody did.
+        occurrence_at: Option<Timestamp> = 18,
     }
 }
 

@@ -19,6 +19,8 @@ pub enum TimerKind {
     ExecutionTimeout = 3,
     /// Retention removes the execution.
     Retire = 4,
+    /// A flow's schedule is due. The id is the flow's: both have one form.
+    Occurrence = 5,
 }
 
 /// A timer, in the order of the table.
@@ -75,6 +77,7 @@ pub fn timer_of_key(key: &[u8]) -> Option<Timer> {
         2 => TimerKind::Wait,
         3 => TimerKind::ExecutionTimeout,
         4 => TimerKind::Retire,
+        5 => TimerKind::Occurrence,
         _ => return None,
     };
     Some(Timer { due, step, kind })
@@ -91,7 +94,8 @@ mod tests {
             Just(TimerKind::Retry),
             Just(TimerKind::Wait),
             Just(TimerKind::ExecutionTimeout),
-            Just(TimerKind::Retire)
+            Just(TimerKind::Retire),
+            Just(TimerKind::Occurrence)
         ];
         (any::<i64>(), any::<i64>(), any::<u64>(), any::<u32>(), kind).prop_map(
             |(due, at, entropy, step, kind)| Timer {
