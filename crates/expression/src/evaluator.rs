@@ -192,7 +192,7 @@ impl<'a> Evaluator<'a> {
                     Some(number) => Ok(Value::Number(-number)),
                     None => Err(EvaluateError::failed(
                         "D1002",
-                        format!("- needs a number, this is a {}", value.kind()),
+                        format!("- needs a number, this is {}", value.described()),
                     )),
                 },
             },

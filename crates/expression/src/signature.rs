@@ -130,9 +130,9 @@ impl Signature {
                 if parameter.context {
                     if !parameter.accepts.contains(letter(context)) {
                         let message = format!(
-                            "argument {} is missing, and the context, a {}, does not fit",
+                            "argument {} is missing, and the context, {}, does not fit",
                             next + 1,
-                            context.kind()
+                            context.described()
                         );
                         return Err(EvaluateError::failed("T0411", message));
                     }

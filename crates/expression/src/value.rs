@@ -279,7 +279,21 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// What this is, for messages.
+    /// What this is, for messages: "a string".
+    pub fn described(&self) -> &'static str {
+        match self.kind() {
+            "nothing" => "nothing",
+            "null" => "null",
+            "boolean" => "a boolean",
+            "number" => "a number",
+            "string" => "a string",
+            "array" => "an array",
+            "object" => "an object",
+            _ => "a function",
+        }
+    }
+
+    /// The name of its type, as `$type` gives it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Undefined => "nothing",

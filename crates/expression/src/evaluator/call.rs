@@ -100,10 +100,10 @@ impl<'a> Evaluator<'a> {
             return Err(EvaluateError::failed(missing_sign, message));
         }
         let message = match name {
-            Some(name) => format!("{name} is not a function, it is a {}", function.kind()),
+            Some(name) => format!("{name} is not a function, it is {}", function.described()),
             None => format!(
-                "what is called is not a function, it is a {}",
-                function.kind()
+                "what is called is not a function, it is {}",
+                function.described()
             ),
         };
         Err(EvaluateError::failed(no_function, message))
@@ -123,8 +123,8 @@ impl<'a> Evaluator<'a> {
         let function = self.evaluate(right, input, frame)?;
         if !function.is_function() {
             let message = format!(
-                "the right side of ~> must be a function, it is a {}",
-                function.kind()
+                "the right side of ~> must be a function, it is {}",
+                function.described()
             );
             return Err(EvaluateError::failed("T2006", message));
         }
@@ -210,7 +210,10 @@ impl<'a> Evaluator<'a> {
             }
             Value::Function(id) => *id,
             other => {
-                let message = format!("what is called is not a function, it is a {}", other.kind());
+                let message = format!(
+                    "what is called is not a function, it is {}",
+                    other.described()
+                );
                 return Err(EvaluateError::failed("T1006", message));
             }
         };

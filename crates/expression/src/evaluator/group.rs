@@ -50,8 +50,8 @@ impl<'a> Evaluator<'a> {
                     Value::Undefined => continue,
                     other => {
                         let message = format!(
-                            "a key of an object must be a string, it is a {}",
-                            other.kind()
+                            "a key of an object must be a string, it is {}",
+                            other.described()
                         );
                         return Err(EvaluateError::failed("T1003", message));
                     }

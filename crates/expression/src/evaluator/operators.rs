@@ -146,8 +146,8 @@ impl<'a> Evaluator<'a> {
         };
         if let Some(wrong) = [left, right].into_iter().find(|value| !comparable(value)) {
             let message = format!(
-                "only numbers and strings can be compared, this is a {}",
-                wrong.kind()
+                "only numbers and strings can be compared, this is {}",
+                wrong.described()
             );
             return Err(EvaluateError::failed("T2010", message));
         }
@@ -162,9 +162,9 @@ impl<'a> Evaluator<'a> {
             (None, None) => compare_numbers(left, right),
             _ => {
                 let message = format!(
-                    "a {} cannot be compared with a {}",
-                    left.kind(),
-                    right.kind()
+                    "{} cannot be compared with {}",
+                    left.described(),
+                    right.described()
                 );
                 return Err(EvaluateError::failed("T2009", message));
             }
@@ -328,8 +328,8 @@ fn arithmetic<'a>(operator: Operator, left: &Value<'a>, right: &Value<'a>) -> Re
             (_, Some(number)) => Ok(Some(number)),
             (other, None) => {
                 let message = format!(
-                    "the {side} side of an arithmetic operator must be a number, it is a {}",
-                    other.kind()
+                    "the {side} side of an arithmetic operator must be a number, it is {}",
+                    other.described()
                 );
                 Err(EvaluateError::failed(code, message))
             }

@@ -92,8 +92,11 @@ impl<'a> Evaluator<'a> {
                         number.is_some() || value.as_str().is_some()
                     };
                     if sortable(left, left_number) && sortable(right, right_number) {
-                        let message =
-                            format!("cannot order a {} and a {}", left.kind(), right.kind());
+                        let message = format!(
+                            "cannot order {} and {}",
+                            left.described(),
+                            right.described()
+                        );
                         return Err(EvaluateError::failed("T2007", message));
                     }
                     return Err(EvaluateError::failed(

@@ -26,8 +26,8 @@ impl<'a> Evaluator<'a> {
             input if input.is_array() || input.is_object() => {}
             other => {
                 let message = format!(
-                    "a transform needs an object or an array, it was given a {}",
-                    other.kind()
+                    "a transform needs an object or an array, it was given {}",
+                    other.described()
                 );
                 return Err(EvaluateError::failed("T0410", message));
             }
@@ -72,8 +72,8 @@ impl<'a> Evaluator<'a> {
             entries.extend(update.members());
         } else if !update.is_undefined() {
             let message = format!(
-                "the update of a transform must be an object, it is a {}",
-                update.kind()
+                "the update of a transform must be an object, it is {}",
+                update.described()
             );
             return Err(EvaluateError::failed("T2011", message));
         }

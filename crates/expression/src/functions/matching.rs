@@ -13,8 +13,8 @@ fn pattern<'a>(value: &Value<'a>) -> Result<&'a Pattern> {
         Value::Pattern(pattern) => Ok(pattern),
         other => {
             let message = format!(
-                "a string or a regular expression is wanted here, this is a {}",
-                other.kind()
+                "a string or a regular expression is wanted here, this is {}",
+                other.described()
             );
             Err(EvaluateError::failed("T1010", message))
         }
@@ -113,8 +113,8 @@ pub(super) fn replace<'a>(
                 let replaced = evaluator.apply(function, vec![found], &Value::Null)?;
                 let Some(replaced) = replaced.as_str() else {
                     let message = format!(
-                        "the function gave a {} as a replacement, not a string",
-                        replaced.kind()
+                        "the function gave {} as a replacement, not a string",
+                        replaced.described()
                     );
                     return Err(EvaluateError::failed("D3012", message));
                 };
@@ -141,8 +141,8 @@ fn replace_text<'a>(
         evaluator.charge(1)?;
         let Some(replacement) = replacement.as_str() else {
             let message = format!(
-                "the replacement must be a string, it is a {}",
-                replacement.kind()
+                "the replacement must be a string, it is {}",
+                replacement.described()
             );
             return Err(EvaluateError::failed("D3012", message));
         };

@@ -89,7 +89,7 @@ pub(super) fn number<'a>(
                 .map(Value::Number)
                 .ok_or_else(|| unable("the string is not a number"))
         }
-        other => Err(unable(&format!("it is a {}", other.kind()))),
+        other => Err(unable(&format!("it is {}", other.described()))),
     }
 }
 
