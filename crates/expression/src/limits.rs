@@ -23,6 +23,8 @@ pub(crate) const BYTES_PER_STEP: u64 = 16;
 pub(crate) const ELEMENT_BYTES: usize = 32;
 /// What one entry of an object is taken to weigh, in bytes, besides the text of its key.
 pub(crate) const ENTRY_BYTES: usize = 80;
+/// What an object of a result is taken to weigh, in bytes, besides its entries.
+pub(crate) const OBJECT_BYTES: usize = 256;
 /// What one call frame, variable or function object is taken to weigh, in bytes.
 pub(crate) const FRAME_BYTES: usize = 128;
 
@@ -37,7 +39,7 @@ pub struct Limits {
     /// Deepest nesting of evaluations, such as recursive calls that are not tail calls. One call of a
     /// function uses about three. At most [`DEPTH_MAX`] is used, so that the thread's stack suffices.
     pub depth: u32,
-    /// Most bytes that all values built on the way may weigh together.
+    /// Most bytes that all values built on the way, and the result, may weigh together.
     pub memory_bytes: usize,
     /// Largest result, in bytes of JSON text.
     pub output_bytes: usize,
@@ -65,7 +67,7 @@ impl Limits {
         Self {
             steps: 5_000_000,
             depth: 400,
-            memory_bytes: 128 * 1024 * 1024,
+            memory_bytes: 256 * 1024 * 1024,
             output_bytes: 16 * 1024 * 1024,
             now_ms: None,
         }

@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value as Json};
 
 use super::Evaluator;
 use crate::error::{EvaluateError, Result};
-use crate::limits::VALUE_DEPTH_MAX;
+use crate::limits::{ELEMENT_BYTES, ENTRY_BYTES, OBJECT_BYTES, VALUE_DEPTH_MAX};
 use crate::number;
 use crate::value::Value;
 
@@ -64,6 +64,7 @@ impl<'a> Evaluator<'a> {
             }
             Value::JsonArray(_) | Value::Array(_) | Value::Tuples(_) => {
                 self.spend(left, 3)?;
+                self.charge_memory(value.len().saturating_mul(ELEMENT_BYTES))?;
                 let mut items = Vec::new();
                 for item in value.items() {
                     items.push(self.json(&item, left, depth + 1)?);
@@ -72,6 +73,9 @@ impl<'a> Evaluator<'a> {
             }
             Value::JsonObject(_) | Value::Object(_) => {
                 self.spend(left, 3)?;
+                // Many small objects weigh far more than their text.
+                let weight = value.member_count().saturating_mul(ENTRY_BYTES);
+                self.charge_memory(OBJECT_BYTES.saturating_add(weight))?;
                 let mut entries = Map::new();
                 for (name, member) in value.members() {
                     self.spend(left, name.len() + 3)?;
