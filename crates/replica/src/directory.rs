@@ -10,7 +10,6 @@ use openraft::async_runtime::WatchReceiver;
 use tidemill_proto::peer::v1 as peer;
 use tidemill_store::NodeStore;
 use tidemill_types::{NodeId, PartitionId};
-use tokio_util::task::TaskTracker;
 
 use crate::{
     Member, ReplicaConfig, StartError,
@@ -21,6 +20,7 @@ use crate::{
     raft::Membership,
     shared::Shared,
     space::SpaceWatch,
+    tasks::Tasks,
 };
 
 /// The groups of this node, opened when they are first needed. After [`Self::close`] it holds nothing,
@@ -29,7 +29,7 @@ pub(crate) struct Directory {
     config: ReplicaConfig,
     peers: Arc<Peers>,
     space: Arc<SpaceWatch>,
-    tasks: TaskTracker,
+    tasks: Tasks,
     groups: RwLock<BTreeMap<PartitionId, Group>>,
     /// Taken for as long as a group is being opened: a store must not be opened twice.
     store: tokio::sync::Mutex<Option<Arc<NodeStore>>>,
@@ -46,7 +46,7 @@ impl Directory {
         store: Arc<NodeStore>,
         peers: Arc<Peers>,
         space: Arc<SpaceWatch>,
-        tasks: TaskTracker,
+        tasks: Tasks,
     ) -> Self {
         Self {
             config,
@@ -73,6 +73,10 @@ impl Directory {
 
     pub fn space(&self) -> &Arc<SpaceWatch> {
         &self.space
+    }
+
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// The node's data directory; none once closed.

@@ -11,7 +11,7 @@ use openraft::{
     ReadPolicy, async_runtime::WatchReceiver, errors::LinearizableReadError, errors::RaftError,
     impls::ProgressResponder,
 };
-use tidemill_rows::Epoch;
+use tidemill_rows::{Batch, Epoch};
 use tidemill_store::StateStore;
 use tidemill_types::{NodeId, PartitionId};
 use tokio::sync::{mpsc, watch};
@@ -103,6 +103,13 @@ impl Group {
                 got: batch.len(),
                 max: ENTRY_BYTES_MAX,
             });
+        }
+        match Batch::decode(batch.clone()) {
+            Ok(decoded) if decoded.epoch == epoch => {}
+            Ok(_) => {
+                return Proposal::failed(ProposeError::Malformed("it names another epoch".into()));
+            }
+            Err(error) => return Proposal::failed(ProposeError::Malformed(error.to_string())),
         }
         let (responder, told) = ProgressResponder::complete_only();
         let queued = Queued {

@@ -28,6 +28,7 @@ mod space;
 mod stats;
 #[cfg(test)]
 mod storage_suite;
+mod tasks;
 
 pub use config::{ConfigError, ReplicaConfig, SnapshotPolicy};
 pub use error::{ChangeError, ProposeError, ReadError, StartError};

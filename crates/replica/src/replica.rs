@@ -14,7 +14,6 @@ use tidemill_store::NodeStore;
 use tidemill_types::{NodeId, PartitionId};
 use tokio::{net::TcpListener, task::AbortHandle, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     service::{InterceptorLayer, Routes},
     transport::Server,
@@ -33,6 +32,7 @@ use crate::{
     raft::Peer,
     snapshot::SnapshotDir,
     space::SpaceWatch,
+    tasks::Tasks,
 };
 
 /// All groups of one node, its peer port and its connections to the other nodes.
@@ -42,9 +42,7 @@ use crate::{
 pub struct Replica {
     directory: Arc<Directory>,
     address: SocketAddr,
-    /// Ends the peer port and the watch over the disk.
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
     server: Mutex<Option<AbortHandle>>,
 }
 
@@ -72,8 +70,7 @@ impl Replica {
             group: PartitionId::CATALOG,
             reason: format!("snapshot files: {error}"),
         })?;
-        let tasks = TaskTracker::new();
-        let stop = CancellationToken::new();
+        let tasks = Tasks::default();
         let space = Arc::new(SpaceWatch::default());
         let store = Arc::new(store);
         let stored = store.groups();
@@ -84,15 +81,11 @@ impl Replica {
             config.heartbeat,
             tasks.clone(),
         ));
-        tasks.spawn(
-            stop.clone()
-                .run_until_cancelled_owned(Arc::clone(&space).run(Arc::clone(&store))),
-        );
+        tasks.spawn(Arc::clone(&space).run(Arc::clone(&store)));
         let directory = Arc::new(Directory::new(config, store, peers, space, tasks.clone()));
         let replica = Self {
             directory: Arc::clone(&directory),
             address,
-            stop,
             tasks,
             server: Mutex::new(None),
         };
@@ -126,16 +119,13 @@ impl Replica {
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_routes(services.add_service(own))
-            .serve_with_incoming_shutdown(
-                TcpListenerStream::new(listener),
-                self.stop.clone().cancelled_owned(),
-            );
-        let task = self.tasks.spawn(async move {
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), self.tasks.stopped());
+        let task = self.tasks.spawn_stopping(async move {
             if let Err(error) = serve.await {
                 tracing::error!(%error, "peer port ended");
             }
         });
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     async fn open_partitions(&self, partitions: u16) -> Result<(), StartError> {
@@ -377,9 +367,8 @@ impl Replica {
     pub async fn stop(&self) {
         // openraft first: that ends the append streams, which would hold the port's connections open.
         self.directory.close().await;
-        self.stop.cancel();
-        self.tasks.close();
-        if timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_err() {
+        self.tasks.stop();
+        if timeout(STOP_TIMEOUT, self.tasks.ended()).await.is_err() {
             tracing::debug!("calls to the peer port were still open");
             let server = self
                 .server
@@ -390,7 +379,7 @@ impl Replica {
                 server.abort();
             }
             // What is left now waits only for the connections' own ends.
-            if timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_err() {
+            if timeout(STOP_TIMEOUT, self.tasks.ended()).await.is_err() {
                 tracing::warn!("tasks were left behind");
             }
         }

@@ -6,7 +6,6 @@ use openraft::Config;
 use tidemill_store::NodeStore;
 use tidemill_types::PartitionId;
 use tokio::sync::{mpsc, watch};
-use tokio_util::task::TaskTracker;
 
 use super::{Group, Inner, Leadership, keeper::Keeper, proposal};
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
     network::Network,
     raft::Raft,
     space::SpaceWatch,
+    tasks::Tasks,
 };
 
 fn millis(duration: Duration) -> u64 {
@@ -63,7 +63,7 @@ impl Group {
         store: &NodeStore,
         network: Network,
         space: Arc<SpaceWatch>,
-        tasks: &TaskTracker,
+        tasks: &Tasks,
     ) -> Result<Self, StartError> {
         let failed = |reason: String| StartError::Store { group: id, reason };
         let engine = engine_config(config)

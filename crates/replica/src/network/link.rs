@@ -13,7 +13,6 @@ use std::{
 use tidemill_proto::peer::v1::peer_service_client::PeerServiceClient;
 use tidemill_types::NodeId;
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataMap, MetadataValue},
@@ -25,6 +24,7 @@ use super::heartbeat::{Due, Hub};
 use crate::{
     PeerStats,
     limits::{CONNECT_TIMEOUT, HEARTBEATS_WAITING_MAX, KEEP_ALIVE, PEER_MESSAGE_BYTES_MAX},
+    tasks::Tasks,
 };
 
 const CLUSTER: &str = "tidemill-cluster";
@@ -155,17 +155,12 @@ pub(crate) struct Peers {
     node: NodeId,
     identity: PeerIdentity,
     heartbeat: Duration,
-    tasks: TaskTracker,
+    tasks: Tasks,
     links: Mutex<BTreeMap<u64, Arc<Link>>>,
 }
 
 impl Peers {
-    pub fn new(
-        node: NodeId,
-        identity: PeerIdentity,
-        heartbeat: Duration,
-        tasks: TaskTracker,
-    ) -> Self {
+    pub fn new(node: NodeId, identity: PeerIdentity, heartbeat: Duration, tasks: Tasks) -> Self {
         Self {
             node,
             identity,

@@ -137,14 +137,17 @@ impl PeerService for PeerServer {
                 Some(request)
             })
             .take_while(|request| std::future::ready(request.is_some()))
-            .filter_map(std::future::ready);
+            .filter_map(std::future::ready)
+            // openraft's stream ends with its input only, which may be silent for long.
+            .take_until(self.directory.tasks().stopped());
         let answers = group
             .raft()
             .stream_append(requests)
             .map(|answer| match answer {
                 Ok(answer) => Ok(wire::appended_to_wire(answer)),
                 Err(error) => Err(fatal(&error)),
-            });
+            })
+            .take_until(self.directory.tasks().stopped());
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -1,5 +1,7 @@
 //! Real nodes in one process: openraft, RocksDB, gRPC on loopback.
 
+mod faults;
+mod members;
 mod node;
 
 use node::{GROUP, Node, cluster, leader, leadership, propose, replicas_are_equal};
@@ -47,7 +49,7 @@ async fn a_single_node_commits_and_restarts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_batches_decided_on_this_state_are_applied() {
-    let nodes = cluster(1, SnapshotPolicy::default()).await;
+    let mut nodes = cluster(1, SnapshotPolicy::default()).await;
     let at = leader(&nodes, GROUP).await;
     let group = nodes[at].group(GROUP);
     let first = group.start_epoch().await.expect("epoch");
@@ -93,4 +95,6 @@ async fn only_batches_decided_on_this_state_are_applied() {
     let row = rows.iter().find(|(key, _)| *key == node::row_key(GROUP, 1));
     assert_eq!(row.expect("row").1, 4_u64.to_be_bytes());
     replicas_are_equal(&nodes, PartitionId::CATALOG).await;
+    drop((group, follower));
+    node::stop(&mut nodes).await;
 }

@@ -92,10 +92,6 @@ impl Node {
         self.replica().group(id).expect("group")
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     pub fn member(&self) -> Member {
         Member {
             id: self.id,
@@ -121,6 +117,11 @@ pub async fn cluster(partitions: u16, snapshot: SnapshotPolicy) -> Vec<Node> {
         made.expect("bootstrap");
     }
     nodes
+}
+
+/// Stops all nodes, so that their folders are removed only after they are closed.
+pub async fn stop(nodes: &mut [Node]) {
+    futures::future::join_all(nodes.iter_mut().map(Node::stop)).await;
 }
 
 /// Waits for a condition on the leadership as one node sees it.
