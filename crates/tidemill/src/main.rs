@@ -1,1 +1,65 @@
-fn main() {}
+//! `tidemill`: the server and the command line in one binary.
+//!
+//! Owns what people type and read. Decides nothing about flows: commands go to a server by the public
+//! API, or read files, and both end in one of four exit codes (see [`failure::Exit`]).
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod cli;
+mod commands;
+mod context;
+mod example;
+mod failure;
+mod journal;
+mod output;
+mod table;
+mod views;
+
+use cli::Cli;
+use context::Context;
+use failure::{Exit, Failure};
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let output = Output::new(cli.global.output);
+    let context = Context::new(&cli.global, output);
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed("RUNTIME", format!("cannot start: {error}")))
+        .and_then(|runtime| {
+            let result = runtime.block_on(commands::run(cli.command, &context));
+            // A command that is through does not wait for what it left in the background.
+            runtime.shutdown_background();
+            result
+        });
+    match result {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => failure.report(&context.output).into(),
+    }
+}
+
+/// clap's errors, which include `--help` and `--version`.
+fn usage(error: &clap::Error) -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    let json = args.iter().any(|arg| arg == "--output=json")
+        || args.windows(2).any(|pair| pair == ["--output", "json"]);
+    if error.use_stderr() && json {
+        return Failure::usage(error.to_string().trim().to_owned())
+            .report(&Output::new(output::Format::Json))
+            .into();
+    }
+    // Nothing is to be done about a closed pipe.
+    let _ = error.print();
+    if error.use_stderr() {
+        Exit::Usage.into()
+    } else {
+        Exit::Done.into()
+    }
+}

@@ -1,0 +1,253 @@
+//! The binary as people and scripts meet it: what it prints where, and how it ends. Needs no server.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+fn tidemill(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    for name in [
+        "ENDPOINT", "CONFIG", "NODE_ID", "DATA_DIR", "GRPC", "HTTP", "PEER",
+    ] {
+        command.env_remove(format!("TIDEMILL_{name}"));
+    }
+    command
+        .env_remove("COLUMNS")
+        .args(args)
+        .output()
+        .expect("the binary runs")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+#[track_caller]
+fn ends(output: &Output, code: i32) {
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "stdout: {}\nstderr: {}",
+        out(output),
+        err(output)
+    );
+}
+
+/// An endpoint at which nobody listens.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    format!("http://{}", listener.local_addr().expect("an address"))
+}
+
+const GOOD: &str = "name: a\ngraph:\n  nodes:\n    - {id: n, componentId: c, function: f}\n";
+
+#[test]
+fn help_is_as_reviewed() {
+    let commands: &[&[&str]] = &[
+        &[],
+        &["dev"],
+        &["server"],
+        &["flow"],
+        &["flow", "apply"],
+        &["flow", "validate"],
+        &["flow", "list"],
+        &["flow", "get"],
+        &["flow", "versions"],
+        &["flow", "publish"],
+        &["flow", "start"],
+        &["flow", "stop"],
+        &["flow", "delete"],
+        &["execution"],
+        &["execution", "start"],
+        &["execution", "list"],
+        &["execution", "get"],
+        &["execution", "steps"],
+        &["execution", "watch"],
+        &["execution", "cancel"],
+        &["execution", "redrive"],
+        &["journal"],
+        &["journal", "tail"],
+        &["journal", "export"],
+        &["journal", "verify"],
+        &["cluster"],
+        &["cluster", "status"],
+        &["cluster", "add"],
+        &["cluster", "remove"],
+        &["cluster", "transfer"],
+        &["worker"],
+        &["worker", "example"],
+        &["completions"],
+    ];
+    let mut text = String::new();
+    for command in commands {
+        let mut args = command.to_vec();
+        args.push("--help");
+        let output = tidemill(&args);
+        ends(&output, 0);
+        text.push_str(&format!(
+            "$ tidemill {}\n{}\n",
+            args.join(" "),
+            out(&output)
+        ));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help.txt");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &text).expect("written");
+    }
+    let reviewed = std::fs::read_to_string(&path).expect("tests/help.txt");
+    assert!(
+        text == reviewed,
+        "the help changed: UPDATE=1 cargo test -p tidemill help_is_as_reviewed, then review tests/help.txt"
+    );
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_says_what_is_right() {
+    for args in [
+        &["flow"][..],
+        &["nonsense"],
+        &["flow", "list", "--no-such"],
+        &["--timeout", "5", "flow", "list"],
+    ] {
+        let output = tidemill(args);
+        ends(&output, 2);
+        assert!(err(&output).contains("Usage") || err(&output).contains("For more information"));
+    }
+    let output = tidemill(&["--output", "json", "flow", "list", "--no-such"]);
+    ends(&output, 2);
+    let error: Value = serde_json::from_str(&err(&output)).expect("JSON on stderr");
+    assert_eq!(error["error"]["class"], "usage");
+    let output = tidemill(&["execution", "start", "f", "--data", "{"]);
+    ends(&output, 2);
+    assert!(
+        err(&output).contains("--data: not JSON"),
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
+fn no_server_ends_with_3_and_says_what_to_do() {
+    let output = tidemill(&["--endpoint", &nobody(), "flow", "list"]);
+    ends(&output, 3);
+    assert_eq!(out(&output), "");
+    assert!(err(&output).contains("tidemill dev"), "{}", err(&output));
+    let output = tidemill(&["--endpoint", &nobody(), "flow", "list", "--output", "json"]);
+    ends(&output, 3);
+    let error: Value = serde_json::from_str(&err(&output)).expect("JSON on stderr");
+    assert_eq!(error["error"]["class"], "unreachable");
+    assert!(error["error"]["problems"].is_array());
+}
+
+#[test]
+fn a_bad_endpoint_is_no_unreachable_server() {
+    let output = tidemill(&["--endpoint", "https://a:1", "flow", "list"]);
+    ends(&output, 1);
+    assert!(err(&output).contains("TLS"), "{}", err(&output));
+}
+
+#[test]
+fn flows_are_validated_without_a_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let good = file(
+        "good.yaml",
+        &format!("{GOOD}---\n{}", GOOD.replace("name: a", "name: b")),
+    );
+    let output = tidemill(&["flow", "validate", &good]);
+    ends(&output, 0);
+    assert_eq!(out(&output), format!("{good}: valid, 2 flows\n"));
+
+    let bad = file(
+        "bad.yaml",
+        "name: a\ngrahp: {}\ngraph: {nodes: [{id: n, componentId: c}]}\n",
+    );
+    let output = tidemill(&["flow", "validate", &good, &bad]);
+    ends(&output, 1);
+    let lines = out(&output);
+    assert!(
+        lines.contains("/grahp") && lines.contains("function"),
+        "all at once: {lines}"
+    );
+
+    let output = tidemill(&["flow", "validate", &good, &bad, "--output", "json"]);
+    ends(&output, 1);
+    let report: Value = serde_json::from_str(&out(&output)).expect("JSON");
+    assert_eq!(report[0]["valid"], true);
+    assert_eq!(report[0]["flows"], 2);
+    assert_eq!(report[1]["valid"], false);
+    assert!(report[1]["problems"].as_array().expect("a list").len() >= 2);
+
+    // Nothing is applied, nobody is even asked, while anything is wrong.
+    let output = tidemill(&["--endpoint", &nobody(), "flow", "apply", &good, &bad]);
+    ends(&output, 1);
+    assert!(err(&output).contains("/grahp"), "{}", err(&output));
+
+    let output = tidemill(&["flow", "validate", "/nowhere.yaml"]);
+    ends(&output, 1);
+    assert!(err(&output).contains("/nowhere.yaml"));
+}
+
+#[test]
+fn the_sample_flows_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/oih-flows");
+    for name in [
+        "index",
+        "load-test-sample",
+        "logic-gateway-flows",
+        "mix",
+        "rebound-test",
+        "test-component-flow",
+    ] {
+        let path = folder.join(format!("{name}.json"));
+        let output = tidemill(&["flow", "validate", path.to_str().expect("UTF-8")]);
+        ends(&output, 0);
+    }
+}
+
+#[test]
+fn journals_are_verified_without_a_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.jsonl");
+    let verify = |text: &str| {
+        std::fs::write(&path, text).expect("written");
+        tidemill(&["journal", "verify", path.to_str().expect("UTF-8")])
+    };
+    let output = verify("{\"tidemill_journal\": 1, \"cluster\": \"c\", \"heads\": []}\n");
+    ends(&output, 0);
+    assert!(err(&output).contains("verified, 0 records"));
+    // A chain whose records were all cut off.
+    let head = format!(
+        "{{\"partition\": 1, \"seq\": 2, \"hash\": \"{}\"}}",
+        "0".repeat(64)
+    );
+    let output = verify(&format!(
+        "{{\"tidemill_journal\": 1, \"heads\": [{head}]}}\n"
+    ));
+    ends(&output, 1);
+    assert!(
+        err(&output).contains("ends at record 0, but had 2"),
+        "{}",
+        err(&output)
+    );
+    let output = verify("hello\n");
+    ends(&output, 1);
+}
+
+#[test]
+fn completions_are_printed() {
+    let output = tidemill(&["completions", "bash"]);
+    ends(&output, 0);
+    assert!(out(&output).contains("_tidemill()"));
+}
