@@ -10,6 +10,9 @@ use crate::{commands, output::Format};
 /// Where a command goes when nothing says otherwise.
 pub const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:7450";
 
+/// Where the help lists what every command understands.
+const COMMON: &str = "Common options";
+
 const EXAMPLES: &str = "\
 Examples:
   tidemill dev                                   a server on this machine, data in ./tidemill-data
@@ -39,21 +42,19 @@ pub struct Cli {
 #[derive(Args, Debug)]
 pub struct Global {
     /// Nodes to ask, separated by commas; any one that answers is enough.
-    #[arg(long, global = true, env = "TIDEMILL_ENDPOINT", default_value = ENDPOINT_DEFAULT, value_delimiter = ',', value_name = "URL")]
+    #[arg(long, global = true, env = "TIDEMILL_ENDPOINT", default_value = ENDPOINT_DEFAULT, value_delimiter = ',', value_name = "URL", help_heading = COMMON)]
     pub endpoint: Vec<String>,
     /// A table for people, or JSON: one document, or one per line where results come one by one.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table, help_heading = COMMON)]
     pub output: Format,
     /// How long to try, such as 500ms, 10s or 2m.
-    #[arg(long, global = true, value_parser = duration, default_value = "30s", value_name = "TIME")]
+    #[arg(long, global = true, value_parser = duration, default_value = "30s", value_name = "TIME", help_heading = COMMON)]
     pub timeout: Duration,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a server for development: one node, nothing to configure.
     Dev(commands::dev::Dev),
-    /// Run a node of a cluster.
     Server(commands::server::Server),
     /// Define flows, publish them, start and stop them.
     #[command(subcommand)]
@@ -70,7 +71,6 @@ pub enum Command {
     /// Run a worker that comes with this binary.
     #[command(subcommand)]
     Worker(commands::worker::Worker),
-    /// Print the completions of a shell.
     Completions(commands::completions::Completions),
 }
 

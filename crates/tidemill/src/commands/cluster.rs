@@ -12,13 +12,9 @@ mod transfer;
 /// See and change the nodes of a cluster.
 #[derive(Debug, Subcommand)]
 pub enum Cluster {
-    /// Show members, partitions and their leaders.
     Status(status::Status),
-    /// Add a node that is running: as a learner first, then as a voter.
     Add(add::Add),
-    /// Remove a node for good.
     Remove(remove::Remove),
-    /// Hand leadership to a node.
     Transfer(transfer::Transfer),
 }
 

@@ -22,19 +22,12 @@ mod watch;
 /// Run flows and see what became of them.
 #[derive(Debug, Subcommand)]
 pub enum Execution {
-    /// Start an execution of an active flow.
     Start(start::Start),
-    /// List the executions of a flow, newest first.
     List(list::List),
-    /// Show one execution.
     Get(get::Get),
-    /// List the steps of an execution.
     Steps(steps::Steps),
-    /// Follow the steps of an execution until it has ended.
     Watch(watch::Watch),
-    /// Cancel what is live of an execution.
     Cancel(cancel::Cancel),
-    /// Run the dead steps of a failed execution again.
     Redrive(redrive::Redrive),
 }
 

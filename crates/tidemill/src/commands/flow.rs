@@ -18,23 +18,14 @@ mod versions;
 /// Define flows, publish them, start and stop them.
 #[derive(Debug, Subcommand)]
 pub enum Flow {
-    /// Create flows from files, or replace their drafts.
     Apply(apply::Apply),
-    /// Check files without any server.
     Validate(validate::Validate),
-    /// List flows by name.
     List(list::List),
-    /// Show one flow.
     Get(get::Get),
-    /// List the published versions of a flow.
     Versions(versions::Versions),
-    /// Make the draft an immutable version.
     Publish(publish::Publish),
-    /// Make a published version active, so that it can run.
     Start(start::Start),
-    /// Make a flow inactive; what runs, finishes.
     Stop(stop::Stop),
-    /// Delete an inactive flow.
     Delete(delete::Delete),
 }
 

@@ -11,11 +11,8 @@ mod verify;
 /// Read, export and verify the audit record of everything that happened.
 #[derive(Debug, Subcommand)]
 pub enum Journal {
-    /// Show the last records, and go on with new ones.
     Tail(tail::Tail),
-    /// Write all records to a file that proves itself.
     Export(export::Export),
-    /// Verify an exported file, or the live cluster.
     Verify(verify::Verify),
 }
 

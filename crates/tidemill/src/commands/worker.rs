@@ -9,7 +9,6 @@ mod example;
 /// Run a worker that comes with this binary.
 #[derive(Debug, Subcommand)]
 pub enum Worker {
-    /// Serve the components of the OIH sample flows, and a few for trying things out.
     Example(example::Example),
 }
 
