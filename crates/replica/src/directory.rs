@@ -31,9 +31,9 @@ pub(crate) struct Directory {
     space: Arc<SpaceWatch>,
     tasks: Tasks,
     groups: RwLock<BTreeMap<PartitionId, Group>>,
+    store: RwLock<Option<Arc<NodeStore>>>,
     /// Taken for as long as a group is being opened: a store must not be opened twice.
-    store: tokio::sync::Mutex<Option<Arc<NodeStore>>>,
-    dir: RwLock<Option<Arc<Path>>>,
+    opening: tokio::sync::Mutex<()>,
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
@@ -54,8 +54,8 @@ impl Directory {
             space,
             tasks,
             groups: RwLock::new(BTreeMap::new()),
-            dir: RwLock::new(Some(Arc::from(store.dir()))),
-            store: tokio::sync::Mutex::new(Some(store)),
+            store: RwLock::new(Some(store)),
+            opening: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -79,9 +79,14 @@ impl Directory {
         &self.tasks
     }
 
+    /// None once closed.
+    pub fn store(&self) -> Option<Arc<NodeStore>> {
+        read(&self.store).clone()
+    }
+
     /// The node's data directory; none once closed.
     pub fn dir(&self) -> Option<Arc<Path>> {
-        read(&self.dir).clone()
+        self.store().map(|store| Arc::from(store.dir()))
     }
 
     pub fn get(&self, id: PartitionId) -> Option<Group> {
@@ -97,11 +102,11 @@ impl Directory {
         if let Some(group) = self.get(id) {
             return Ok(group);
         }
-        let store = self.store.lock().await;
+        let _alone = self.opening.lock().await;
         if let Some(group) = self.get(id) {
             return Ok(group);
         }
-        let Some(store) = store.as_ref() else {
+        let Some(store) = self.store() else {
             return Err(StartError::Store {
                 group: id,
                 reason: "the replica is shutting down".to_owned(),
@@ -112,7 +117,7 @@ impl Directory {
         let group = Group::open(
             id,
             &self.config,
-            store,
+            &store,
             network,
             Arc::clone(&self.space),
             &self.tasks,
@@ -128,11 +133,11 @@ impl Directory {
     /// Stops all groups and lets everything go.
     pub async fn close(&self) {
         // Nothing is opened any more from here on.
-        drop(self.store.lock().await.take());
-        self.dir
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        {
+            let _alone = self.opening.lock().await;
+            let store = self.store.write();
+            store.unwrap_or_else(PoisonError::into_inner).take();
+        }
         let groups =
             std::mem::take(&mut *self.groups.write().unwrap_or_else(PoisonError::into_inner));
         for group in groups.values() {

@@ -378,3 +378,98 @@ impl RaftSnapshotBuilder<Types> for Builder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use openraft::entry::RaftEntry;
+    use tidemill_store::{NodeStore, StoreIdentity, StoreOptions};
+    use tidemill_types::{NodeId, Timestamp};
+
+    use super::*;
+    use crate::raft::{Payload, log_id};
+
+    const GROUP: PartitionId = PartitionId(1);
+
+    struct Fixture {
+        machine: Machine,
+        shared: Arc<Shared>,
+        state: StateStore,
+        _store: NodeStore,
+        _dir: tempfile::TempDir,
+    }
+
+    fn machine() -> Fixture {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let identity = StoreIdentity::new("test", NodeId(1));
+        let store =
+            NodeStore::open(dir.path(), &identity, StoreOptions::default()).expect("new store");
+        let state = store.state(GROUP).expect("new state");
+        let shared = Arc::new(Shared::new(u64::MAX));
+        let machine = Machine::open(
+            GROUP,
+            state.clone(),
+            Arc::clone(&shared),
+            Arc::from(dir.path()),
+        )
+        .expect("new machine");
+        Fixture {
+            machine,
+            shared,
+            state,
+            _store: store,
+            _dir: dir,
+        }
+    }
+
+    async fn apply(machine: &mut Machine, entries: Vec<Entry>) -> Result<(), io::Error> {
+        let entries = entries.into_iter().map(|entry| Ok((entry, None)));
+        machine.apply(stream::iter(entries)).await
+    }
+
+    fn entry(index: u64, command: Command) -> Entry {
+        Entry::new(log_id(1, index), Payload::Normal(command))
+    }
+
+    fn put_row(seq: u64, value: &'static [u8]) -> Command {
+        let batch = Batch {
+            epoch: Epoch { term: 1, index: 0 },
+            seq,
+            time: Timestamp(1),
+            mutations: vec![put(Bytes::from_static(b"\x00\x01\x20row"), value.into())],
+        };
+        Command::Batch(batch.encode())
+    }
+
+    #[tokio::test]
+    async fn damage_stops_the_group_and_applies_nothing() {
+        let mut fixture = machine();
+        let entries = vec![
+            entry(0, Command::EpochStart),
+            entry(1, put_row(1, b"good")),
+            entry(2, Command::Batch(Bytes::from_static(b"damaged"))),
+        ];
+        assert!(apply(&mut fixture.machine, entries).await.is_err());
+        let fault = fixture.shared.fault().expect("the group says why");
+        assert!(fault.contains("log entry 2"), "{fault}");
+        assert_eq!(fixture.state.get(b"\x00\x01\x20row"), Ok(None));
+    }
+
+    #[tokio::test]
+    async fn what_a_snapshot_already_held_is_not_applied_again() {
+        let mut fixture = machine();
+        let entries = vec![
+            entry(0, Command::EpochStart),
+            entry(1, put_row(1, b"first")),
+            entry(2, put_row(2, b"second")),
+        ];
+        apply(&mut fixture.machine, entries.clone())
+            .await
+            .expect("applied");
+        apply(&mut fixture.machine, entries).await.expect("skipped");
+        let row = fixture.state.get(b"\x00\x01\x20row").expect("read");
+        assert_eq!(row.as_deref(), Some(b"second".as_slice()));
+        assert!(fixture.shared.fault().is_none());
+        assert_eq!(*fixture.shared.applied().borrow(), 2);
+    }
+}

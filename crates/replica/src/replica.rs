@@ -10,7 +10,7 @@ use openraft::errors::{InitializeError, RaftError};
 use tidemill_proto::peer::v1::{
     change_member_request::Change, peer_service_server::PeerServiceServer,
 };
-use tidemill_store::NodeStore;
+use tidemill_store::{NodeStore, Space, StoreStats};
 use tidemill_types::{NodeId, PartitionId};
 use tokio::{net::TcpListener, task::AbortHandle, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -345,6 +345,19 @@ impl Replica {
         }
     }
 
+    /// What the store has done, fsyncs among it; none once stopped.
+    #[must_use]
+    pub fn store_stats(&self) -> Option<StoreStats> {
+        Some(self.directory.store()?.stats())
+    }
+
+    /// Room on the disk: new work should be refused when it is low. None once stopped, or when the
+    /// operating system does not say.
+    #[must_use]
+    pub fn space(&self) -> Option<Space> {
+        self.directory.store()?.space().ok()
+    }
+
     /// Hands every group that this node leads over to an up-to-date voter, then stops.
     pub async fn drain(&self) {
         let wait = self.directory.config().election_max;
@@ -383,6 +396,13 @@ impl Replica {
                 tracing::warn!("tasks were left behind");
             }
         }
+    }
+}
+
+impl Drop for Replica {
+    /// What runs on by itself ends. openraft's tasks end with the last handle of their group.
+    fn drop(&mut self) {
+        self.tasks.stop();
     }
 }
 

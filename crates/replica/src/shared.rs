@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -26,6 +26,7 @@ pub(crate) struct Shared {
     applied: watch::Sender<u64>,
     durable: Mutex<Option<SnapshotMeta>>,
     heard: Mutex<Option<Heard>>,
+    settled: AtomicBool,
     /// Wakes the keeper: another leader was heard, or a snapshot is due.
     pub wake: Notify,
     snapshot_bytes: u64,
@@ -50,6 +51,7 @@ impl Shared {
             applied: watch::Sender::new(0),
             durable: Mutex::new(None),
             heard: Mutex::new(None),
+            settled: AtomicBool::new(true),
             wake: Notify::new(),
             snapshot_bytes,
             bytes_since_snapshot: AtomicU64::new(0),
@@ -119,6 +121,17 @@ impl Shared {
 
     pub fn durable(&self) -> Option<SnapshotMeta> {
         lock(&self.durable).clone()
+    }
+
+    /// Whether this node may vote. A node forgets at a restart how long it has promised a leader to give
+    /// its vote to nobody else, so it gives it to nobody until that promise must have ended: the leader
+    /// may still serve reads by its lease.
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Relaxed)
+    }
+
+    pub fn set_settled(&self, settled: bool) {
+        self.settled.store(settled, Relaxed);
     }
 
     /// A message of this leader has arrived.

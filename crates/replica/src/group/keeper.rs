@@ -1,6 +1,9 @@
 //! Watches one group: tells who leads, starts snapshots by size, notices when openraft stops.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use openraft::{Instant as _, ServerState, async_runtime::WatchReceiver, errors::Fatal};
 use tidemill_types::NodeId;
@@ -18,6 +21,8 @@ pub(super) struct Keeper {
     /// A leader that has not reached a quorum for so long, and a leader that has not been heard for so
     /// long, is none.
     pub lease: Duration,
+    /// When a restarted node may vote again; see [`Shared::is_settled`].
+    pub settles_at: Instant,
 }
 
 impl Keeper {
@@ -38,6 +43,10 @@ impl Keeper {
             }
             if self.shared.take_snapshot_due() && self.raft.trigger().snapshot().await.is_err() {
                 break;
+            }
+            if !self.shared.is_settled() && (Instant::now() >= self.settles_at || self.is_alone()) {
+                self.shared.set_settled(true);
+                self.raft.runtime_config().elect(true);
             }
             let now = self.leadership();
             self.leadership.send_if_modified(|told| {
@@ -60,6 +69,13 @@ impl Keeper {
             self.shared.set_fault(fatal.to_string());
         }
         self.leadership.send_replace(Leadership::default());
+    }
+
+    /// No other node can lead.
+    fn is_alone(&self) -> bool {
+        let server = self.raft.server_metrics();
+        let server = server.borrow_watched();
+        server.membership_config.voter_ids().eq([self.node])
     }
 
     /// Elected, but not yet told to anybody as leader.

@@ -1,6 +1,9 @@
 //! Opens one group: store, state machine, openraft, and the tasks beside it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use openraft::Config;
 use tidemill_store::NodeStore;
@@ -78,15 +81,24 @@ impl Group {
             Arc::from(store.dir()),
         )
         .map_err(|error| failed(error.to_string()))?;
-        let raft = Raft::new(
+        let log = store.log(id);
+        // Whoever has never voted has promised nothing.
+        let restarted = log
+            .read_vote()
+            .map_err(|error| failed(error.to_string()))?
+            .is_some();
+        let raft = Raft::build(
             config.node.0,
             Arc::new(engine),
             network,
-            Log::new(store.log(id)),
+            Log::new(log),
             machine,
         )
         .await
         .map_err(|error| failed(error.to_string()))?;
+        shared.set_settled(!restarted);
+        raft.runtime_config().elect(!restarted);
+        raft.run();
         let (tell, leadership) = watch::channel(Leadership::default());
         tasks.spawn(
             Keeper {
@@ -96,6 +108,7 @@ impl Group {
                 leadership: tell,
                 heartbeat: config.heartbeat,
                 lease: config.election_max,
+                settles_at: Instant::now() + config.election_max,
             }
             .run(),
         );

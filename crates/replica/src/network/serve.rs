@@ -55,12 +55,12 @@ impl PeerServer {
     /// A leader may call for a group that this node has not opened yet: then it is a new member.
     async fn group(&self, id: u32) -> Result<Group, Status> {
         match u16::try_from(id) {
-            Ok(id) if id <= PARTITIONS_MAX => self
+            Ok(id) if id <= self.directory.partitions().unwrap_or(PARTITIONS_MAX) => self
                 .directory
                 .open(PartitionId(id))
                 .await
                 .map_err(|error| Status::unavailable(error.to_string())),
-            _ => Err(wrong(format!("group must be at most {PARTITIONS_MAX}"))),
+            _ => Err(wrong(format!("there is no group {id}"))),
         }
     }
 
@@ -179,6 +179,10 @@ impl PeerService for PeerServer {
         let request = request.into_inner();
         let group = self.group(request.group).await?;
         let vote = wire::vote_request_from_wire(&request).map_err(wrong)?;
+        // A leader that hands over has ended its lease itself.
+        if !vote.leadership_transfer && !group.shared().is_settled() {
+            return Err(Status::unavailable("this node has just restarted"));
+        }
         let response = if request.pre_vote {
             group.raft().pre_vote(vote).await
         } else {

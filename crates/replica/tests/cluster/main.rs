@@ -1,6 +1,7 @@
 //! Real nodes in one process: openraft, RocksDB, gRPC on loopback.
 
 mod faults;
+mod measure;
 mod members;
 mod node;
 
