@@ -16,6 +16,7 @@ mod graph;
 mod list;
 mod redrive;
 mod start;
+mod start_many;
 mod steps;
 mod watch;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidemill_sdk::api::{ExecutionState, Message, StartExecutionRequest, TraceContext};
 use tidemill_types::limits::MESSAGE_BYTES_MAX;
 
-use super::{describe, judge};
+use super::{describe, judge, start_many::StartMany};
 use crate::{
     commands::flow::RequestId,
     context::Context,
@@ -21,6 +21,7 @@ use crate::{
 Examples:
   tidemill execution start orders --data '{\"customer\": 7}'
   tidemill execution start orders --data @order.json --wait --timeout 2m
+  tidemill execution start orders --count 1000 --parallel 32 --wait
   jq .order today.json | tidemill execution start orders --data - --request-id order-4711
 
 With --wait the exit code is 0 only if the execution succeeded.")]
@@ -33,6 +34,12 @@ pub struct Start {
     /// Wait until it has ended (as long as --timeout says), and print what its last steps gave.
     #[arg(long)]
     wait: bool,
+    /// Start so many, and print how long they took; progress goes to stderr.
+    #[arg(long, default_value_t = 1, hide_default_value = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000), conflicts_with = "trace")]
+    count: u64,
+    /// With --count: how many at once.
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000), requires = "count")]
+    parallel: u64,
     /// A W3C traceparent, passed on to every worker.
     #[arg(
         long,
@@ -48,6 +55,17 @@ pub struct Start {
 impl Start {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let data = data(&self.data)?;
+        if self.count > 1 {
+            let many = StartMany {
+                flow: self.flow,
+                data,
+                count: self.count,
+                parallel: self.parallel,
+                wait: self.wait,
+                request_id: self.request.request_id,
+            };
+            return many.run(context).await;
+        }
         let client = context.client().await?;
         let started = client
             .start_execution(StartExecutionRequest {
