@@ -30,6 +30,7 @@ mod cluster;
 mod execution;
 mod flow;
 mod journal;
+mod schedule;
 mod stream;
 
 pub use execution::ExecutionWatch;

@@ -251,3 +251,37 @@ fn completions_are_printed() {
     ends(&output, 0);
     assert!(out(&output).contains("_tidemill()"));
 }
+
+#[test]
+fn the_journals_page_names_every_kind_of_record() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
+    let (page, source) = (read("docs/journal.md"), read("crates/rows/src/journal.rs"));
+    let kinds: Vec<&str> = source
+        .lines()
+        .filter(|line| line.contains("pub const") && line.contains(": &str = "))
+        .filter_map(|line| line.split('"').nth(1))
+        .collect();
+    assert!(kinds.len() > 20, "{kinds:?}");
+    for kind in kinds {
+        assert!(
+            page.contains(&format!("`{kind}`")),
+            "docs/journal.md lacks {kind}"
+        );
+    }
+}
+
+#[test]
+fn the_pages_name_every_command() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/cli.md")).expect("docs/cli.md");
+    let help = std::fs::read_to_string(root.join("crates/tidemill/tests/help.txt")).expect("help");
+    let commands = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ tidemill "));
+    for command in commands.filter_map(|line| line.strip_suffix(" --help")) {
+        for word in command.split(' ') {
+            assert!(page.contains(word), "docs/cli.md lacks {command}");
+        }
+    }
+}
