@@ -41,6 +41,9 @@ pub struct WorkStream {
     pub responses: mpsc::Sender<Result<WorkResponse, Status>>,
 }
 
+/// What one watch is given.
+type Watch = Vec<Result<WatchExecutionResponse, Status>>;
+
 #[derive(Clone)]
 pub struct Mock {
     /// Answers to StartExecution and GetExecution, in order; then all is well.
@@ -48,7 +51,7 @@ pub struct Mock {
     /// The request ids that StartExecution came with; `read` for GetExecution.
     pub calls: Arc<Mutex<Vec<String>>>,
     /// Streams of watches, in order: each a list of messages, then the end (or a loss).
-    pub watches: Arc<Mutex<VecDeque<Vec<Result<WatchExecutionResponse, Status>>>>>,
+    pub watches: Arc<Mutex<VecDeque<Watch>>>,
     pub members: Arc<Mutex<Vec<String>>>,
     streams: mpsc::Sender<WorkStream>,
 }
