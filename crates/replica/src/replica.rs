@@ -13,10 +13,9 @@ use tidemill_proto::peer::v1::{
 use tidemill_store::{NodeStore, Space, StoreStats};
 use tidemill_types::{NodeId, PartitionId};
 use tokio::{net::TcpListener, task::AbortHandle, time::timeout};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     service::{InterceptorLayer, Routes},
-    transport::Server,
+    transport::{Server, server::TcpIncoming},
 };
 
 use crate::{
@@ -112,14 +111,15 @@ impl Replica {
         let own = PeerServiceServer::new(PeerServer::new(Arc::clone(&self.directory)))
             .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        // With Nagle's algorithm answers wait for delayed acknowledgements: 40 ms.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let serve = Server::builder()
             .layer(InterceptorLayer::new(identity.guard()))
-            .tcp_nodelay(true)
             .max_concurrent_streams(PEER_STREAMS_MAX)
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_routes(services.add_service(own))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), self.tasks.stopped());
+            .serve_with_incoming_shutdown(incoming, self.tasks.stopped());
         let task = self.tasks.spawn_stopping(async move {
             if let Err(error) = serve.await {
                 tracing::error!(%error, "peer port ended");
