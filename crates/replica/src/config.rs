@@ -33,7 +33,7 @@ pub struct ReplicaConfig {
 pub struct SnapshotPolicy {
     /// After this many entries.
     pub entries: u64,
-    /// After this many bytes of entries.
+    /// After this many bytes of batches; of those before the last time, none are kept in the log.
     pub bytes: u64,
     /// Entries kept although a durable snapshot holds them, so that a node that was away for a
     /// moment is caught up by entries.
@@ -44,7 +44,7 @@ impl Default for SnapshotPolicy {
     fn default() -> Self {
         Self {
             entries: 50_000,
-            bytes: 256 * 1024 * 1024,
+            bytes: 128 * 1024 * 1024,
             keep_entries: 10_000,
         }
     }

@@ -10,7 +10,10 @@ use tidemill_types::NodeId;
 use tokio::{sync::watch, time::MissedTickBehavior};
 
 use super::Leadership;
-use crate::{raft::Raft, shared::Shared};
+use crate::{
+    raft::{Raft, Types},
+    shared::Shared,
+};
 
 pub(super) struct Keeper {
     pub node: u64,
@@ -30,6 +33,7 @@ impl Keeper {
     pub async fn run(self) {
         let mut server = self.raft.server_metrics();
         let mut data = self.raft.data_metrics();
+        let mut boundary = 0;
         let mut tick = tokio::time::interval(self.heartbeat);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -41,7 +45,7 @@ impl Keeper {
                 () = self.shared.wake.notified() => {}
                 _ = tick.tick() => {}
             }
-            if self.shared.take_snapshot_due() && self.raft.trigger().snapshot().await.is_err() {
+            if self.shared.take_snapshot_due() && self.snapshot(&mut boundary).await.is_err() {
                 break;
             }
             if !self.shared.is_settled() && (Instant::now() >= self.settles_at || self.is_alone()) {
@@ -69,6 +73,17 @@ impl Keeper {
             self.shared.set_fault(fatal.to_string());
         }
         self.leadership.send_replace(Leadership::default());
+    }
+
+    /// Enough bytes were applied: makes the state durable, and cuts the log up to where that was the
+    /// case before. openraft keeps a number of entries, which can be of any size.
+    async fn snapshot(&self, boundary: &mut u64) -> Result<(), Fatal<Types>> {
+        let before = std::mem::replace(boundary, *self.shared.applied().borrow());
+        self.raft.trigger().snapshot().await?;
+        if before > 0 {
+            self.raft.trigger().purge_log(before).await?;
+        }
+        Ok(())
     }
 
     /// No other node can lead.

@@ -2,10 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -32,7 +29,6 @@ type Answers = BoxStream<'static, Result<StreamAppendResult<Types>, RPCError<Typ
 struct InFlight {
     room: Semaphore,
     sent_at: Mutex<VecDeque<Instant>>,
-    appends: AtomicU64,
 }
 
 impl InFlight {
@@ -41,7 +37,6 @@ impl InFlight {
         if let Ok(permit) = self.room.acquire().await {
             permit.forget();
         }
-        self.appends.fetch_add(1, Relaxed);
         let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
         sent_at.push_back(Instant::now());
     }
@@ -71,7 +66,6 @@ where
     let in_flight = Arc::new(InFlight {
         room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
         sent_at: Mutex::new(VecDeque::new()),
-        appends: AtomicU64::new(0),
     });
     let requests = {
         let in_flight = Arc::clone(&in_flight);

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use tidemill_proto::peer::v1::{StatusRequest, peer_service_client::PeerServiceClient};
 use tidemill_replica::{ChangeError, Member, SnapshotPolicy, StartError};
 use tidemill_types::{NodeId, PartitionId};
 use tokio::{
@@ -9,6 +10,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+use tonic::{Code, Request, transport::Endpoint};
 
 use crate::node::{
     self, CLUSTER, GROUP, Node, PATIENCE, applied, cluster, leader, leadership, propose,
@@ -127,6 +129,33 @@ async fn a_cut_log_restarts_with_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_many_bytes_is_cut_however_few_its_entries() {
+    let by_bytes = SnapshotPolicy {
+        entries: u64::MAX,
+        bytes: 4_000,
+        keep_entries: 1_000_000,
+    };
+    let mut node = Node::new(1, by_bytes).await;
+    node.replica()
+        .bootstrap(&[node.member()], 1)
+        .await
+        .expect("bootstrap");
+    let nodes = std::slice::from_ref(&node);
+    let purged = async {
+        while node.group(GROUP).stats().purged == 0 {
+            write(nodes, 50).await;
+        }
+    };
+    timeout(PATIENCE, purged).await.expect("cut in time");
+    let rows = replicas_are_equal(nodes, GROUP).await;
+    node.stop().await;
+    node.start().await;
+    let after = replicas_are_equal(std::slice::from_ref(&node), GROUP).await;
+    assert_eq!(after.len(), rows.len());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bootstrap_can_be_repeated_but_not_changed() {
     let mut nodes = cluster(2, SnapshotPolicy::default()).await;
     let members: Vec<_> = nodes.iter().map(Node::member).collect();
@@ -185,6 +214,38 @@ async fn strangers_are_refused_and_harm_nobody() {
         "{refused:?}"
     );
     stranger.stop().await;
+
+    // A caller that does not say who it is, one that means another node, and one that does both right.
+    let address = format!("http://{}", nodes[1].member().peer);
+    let channel = Endpoint::from_shared(address)
+        .expect("address")
+        .connect_lazy();
+    let nameless = PeerServiceClient::new(channel.clone())
+        .status(StatusRequest {})
+        .await;
+    assert_eq!(nameless.expect_err("refused").code(), Code::Unauthenticated);
+    let mut mistaken = Request::new(StatusRequest {});
+    for (name, value) in [
+        ("tidemill-cluster", CLUSTER),
+        ("tidemill-node", "1"),
+        ("tidemill-to", "3"),
+    ] {
+        let value = value.parse().expect("metadata");
+        mistaken.metadata_mut().insert(name, value);
+    }
+    let mistaken = PeerServiceClient::new(channel).status(mistaken).await;
+    assert_eq!(
+        mistaken.expect_err("refused").code(),
+        Code::PermissionDenied
+    );
+    let channel = nodes[0].replica().peer_channel(NodeId(2)).expect("member");
+    let status = PeerServiceClient::new(channel)
+        .status(StatusRequest {})
+        .await
+        .expect("answer")
+        .into_inner();
+    assert_eq!((status.node, status.partitions), (2, 1));
+    assert!(nodes[0].replica().peer_channel(NodeId(9)).is_none());
 
     // Bytes that are no HTTP/2, and HTTP/1.
     for bytes in [
