@@ -47,9 +47,13 @@ impl Output {
         Ok(())
     }
 
-    /// Prints one JSON document, laid out for reading.
+    /// Prints one JSON document: laid out for reading on a terminal, one line for a pipe, where
+    /// line tools such as grep should do.
     pub fn document(&self, value: &Value) -> Result<(), Failure> {
-        self.line(format!("{value:#}"))
+        if self.terminal {
+            return self.line(format!("{value:#}"));
+        }
+        self.line(value.to_string())
     }
 
     /// Prints one JSON document of a stream of them: one line.

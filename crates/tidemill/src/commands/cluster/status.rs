@@ -58,7 +58,8 @@ fn json(status: &GetStatusResponse) -> Value {
         .map(|partition| {
             json!({
                 "id": partition.id,
-                "leader": (partition.leader != 0).then_some(partition.leader),
+                // 0 when there is none, as in the API.
+                "leader": partition.leader,
                 "term": partition.term,
                 "last_log_index": partition.last_log_index,
                 "applied_index": partition.applied_index,
@@ -175,6 +176,6 @@ mod tests {
         let partitions = partitions(&status).render(false);
         assert!(partitions.contains("0 (catalog)  none"), "{partitions}");
         assert!(partitions.contains("corrupt"), "{partitions}");
-        assert_eq!(json(&status)["partitions"][0]["leader"], Value::Null);
+        assert_eq!(json(&status)["partitions"][0]["leader"], 0);
     }
 }
