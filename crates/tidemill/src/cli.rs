@@ -62,6 +62,9 @@ pub enum Command {
     /// Run flows and see what became of them.
     #[command(subcommand)]
     Execution(commands::execution::Execution),
+    /// See when flows are due, and what became of each time that they were.
+    #[command(subcommand)]
+    Schedule(commands::schedule::Schedule),
     /// Read, export and verify the audit record of everything that happened.
     #[command(subcommand)]
     Journal(commands::journal::Journal),
@@ -120,6 +123,10 @@ mod tests {
             "tidemill execution watch e",
             "tidemill execution cancel e --reason because",
             "tidemill execution redrive e --step 1 --step 2",
+            "tidemill schedule preview f --count 3",
+            "tidemill schedule preview --schedule {}",
+            "tidemill schedule next f",
+            "tidemill schedule ledger f --last 5",
             "tidemill journal tail --follow --partition 1",
             "tidemill journal export --out x.jsonl",
             "tidemill journal verify",
@@ -149,6 +156,8 @@ mod tests {
             "tidemill flow start",
             "tidemill execution list f --state dead",
             "tidemill cluster add x --peer a:1 --grpc a:2",
+            "tidemill schedule preview",
+            "tidemill schedule preview f --schedule {}",
             "tidemill cluster transfer",
             "tidemill --timeout 5 flow list",
             "tidemill --output xml flow list",

@@ -8,6 +8,7 @@ pub mod dev;
 pub mod execution;
 pub mod flow;
 pub mod journal;
+pub mod schedule;
 pub mod server;
 pub mod worker;
 
@@ -18,6 +19,7 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Server(server) => server.run(context).await,
         Command::Flow(flow) => flow.run(context).await,
         Command::Execution(execution) => execution.run(context).await,
+        Command::Schedule(schedule) => schedule.run(context).await,
         Command::Journal(journal) => journal.run(context).await,
         Command::Cluster(cluster) => cluster.run(context).await,
         Command::Worker(worker) => worker.run(context).await,

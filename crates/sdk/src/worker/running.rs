@@ -12,6 +12,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{Functions, TaskContext, TaskError, outcome::completion, task::Progress};
 
@@ -72,28 +73,38 @@ impl Running {
         let lease = Duration::from_millis(u64::from(task.lease_ms.max(1)));
         let progress = Progress::default();
         let lease_lost = CancellationToken::new();
+        // What the handler logs can be found by its task, and joined with its caller's trace.
+        let span = tracing::info_span!(
+            "task",
+            task_id = task.id,
+            node = task.node,
+            traceparent = task.trace.as_ref().map(|trace| trace.traceparent.as_str()),
+        );
         let handler = functions.find(&task.component, &task.function).cloned();
         let context = TaskContext::new(task, progress.clone(), lease_lost.clone());
         let task_id = id.clone();
-        let join = self.handlers.spawn(async move {
-            let result = match (handler, context) {
-                (Some(handler), Ok(context)) => {
-                    // The part of a handler before its first await runs here, within the task, so
-                    // that its panic is this task's too.
-                    handler(context).await
-                }
-                (None, Ok(context)) => Err(TaskError::retryable(
-                    "FUNCTION_NOT_SERVED",
-                    format!(
-                        "this worker does not serve {}/{}",
-                        context.component(),
-                        context.function()
-                    ),
-                )),
-                (_, Err(error)) => Err(error),
-            };
-            completion(task_id, result)
-        });
+        let join = self.handlers.spawn(
+            async move {
+                let result = match (handler, context) {
+                    (Some(handler), Ok(context)) => {
+                        // The part of a handler before its first await runs here, within the task, so
+                        // that its panic is this task's too.
+                        handler(context).await
+                    }
+                    (None, Ok(context)) => Err(TaskError::retryable(
+                        "FUNCTION_NOT_SERVED",
+                        format!(
+                            "this worker does not serve {}/{}",
+                            context.component(),
+                            context.function()
+                        ),
+                    )),
+                    (_, Err(error)) => Err(error),
+                };
+                completion(task_id, result)
+            }
+            .instrument(span),
+        );
         self.by_join_id.insert(join.id(), id.clone());
         let held = Held {
             counted: true,

@@ -15,6 +15,7 @@ use tidemill_sdk::{
         Completion, CompletionResult, CompletionStatus, Message, Task, WorkRequest, WorkResponse,
         completion,
     },
+    limits,
 };
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -238,7 +239,10 @@ async fn a_completion_is_sent_until_it_is_answered_also_to_another_node() {
     drop(first);
 
     let mut stream = second.stream().await;
+    let connected = std::time::Instant::now();
     assert_eq!(stream.completions(1).await, sent, "it was never answered");
+    // At once, because the stream is new; not only when the answer is overdue.
+    assert!(connected.elapsed() < limits::RESEND_AFTER / 2);
     stream.say(results(&sent, CompletionStatus::Already)).await;
     drop(stop);
     let report = ended(running).await;

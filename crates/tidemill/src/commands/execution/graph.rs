@@ -87,14 +87,22 @@ impl Picture {
     pub fn lines(&self, color: bool, width: usize, height: usize) -> Vec<String> {
         let run = &self.execution;
         let (word, style) = execution_state(run.state());
-        let mut lines = vec![format!(
-            "{}  {}  {} steps, {} live, {} dead  {}",
-            run.id,
-            style.paint(word, color),
+        // The id alone is 30 characters: on a narrow terminal the counts go first, so that no line
+        // wraps and redrawing in place still meets every line.
+        let counts = format!(
+            "  {} steps, {} live, {} dead  {}",
             run.steps,
             run.steps_live,
             run.steps_dead,
             took(run.started_at.as_ref(), run.ended_at.as_ref()),
+        );
+        let left = width.saturating_sub(run.id.chars().count() + 2 + word.chars().count());
+        let counts: String = counts.chars().take(left).collect();
+        let id: String = run.id.chars().take(width).collect();
+        let mut lines = vec![format!(
+            "{id}  {}{}",
+            style.paint(word, color),
+            counts.trim_end()
         )];
         let names = self
             .graph
@@ -271,7 +279,7 @@ mod tests {
         assert_eq!(
             picture.lines(false, 80, 24),
             [
-                "exe_1  failed  2 steps, 0 live, 0 dead  ",
+                "exe_1  failed  2 steps, 0 live, 0 dead",
                 "  ● fetch   succeeded  → push",
                 "  ✗ push    dead, attempt 3, HTTP_500: oh\u{fffd}no  → report",
                 "  ○ report  skipped",
