@@ -130,3 +130,41 @@ pub const TIMERS_LOADED_MAX: usize = 10_000;
 pub const PLANS_CACHED_MAX: usize = 10_000;
 /// Most due timers handled in one turn, so that a backlog does not hold up everything else.
 pub const TIMERS_PER_TURN_MAX: usize = 1_000;
+
+// The shell around a group's leader.
+
+/// Most commands that wait for a group's leader: a fifth of a second of work, more is better shed.
+pub const MAILBOX_COMMANDS_MAX: usize = 4_096;
+/// Most bytes that large commands in one mailbox may hold together.
+pub const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most commands decided before the shell looks at its log and its clock again.
+pub const COMMANDS_PER_TURN_MAX: usize = 256;
+/// Most batches of a group that are proposed and not applied: more were measured to gain nothing.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+/// A batch with so many rows is full.
+pub const BATCH_ROWS_MAX: usize = 4_096;
+/// A batch made of commands with so many bytes of payload is full.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// So many panics on one command, and it is refused from then on.
+pub const PANICS_BEFORE_QUARANTINE: u32 = 2;
+/// Most commands whose panics one leader remembers.
+pub const PANICKED_COMMANDS_MAX: usize = 1_000;
+/// Most bytes of a panic's message that are kept.
+pub const PANIC_REASON_BYTES_MAX: usize = 1_024;
+
+// A node's public ports.
+
+/// Most connections to one port.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Most requests at once on one connection.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 1_000;
+/// Most bytes in the headers of one request.
+pub const REQUEST_HEADERS_BYTES_MAX: u32 = 64 * 1024;
+/// Room for what surrounds a message in a request or an answer, beside the message itself.
+pub const REQUEST_OVERHEAD_BYTES: usize = 256 * 1024;
+/// Most members in one bootstrap list.
+pub const BOOTSTRAP_MEMBERS_MAX: usize = 64;
+/// Most partitions of a cluster.
+pub const PARTITIONS_MAX: u16 = 1_024;
+/// Most characters in a cluster's name.
+pub const CLUSTER_NAME_CHARS_MAX: usize = 255;
