@@ -1,0 +1,215 @@
+//! A decider that counts, and does on request what deciders should not.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use tidemill_core::{Damage, command::Restarted};
+use tidemill_rows::{
+    Hash, Mutation,
+    key::{self, Table},
+};
+use tidemill_types::Timestamp;
+
+use super::super::*;
+
+pub(super) const PARTITION: PartitionId = PartitionId(1);
+
+/// Adds one to a counter with this name; some names do something else.
+#[derive(Clone, Debug)]
+pub(super) enum Add {
+    One { name: String, progress: bool },
+    Restarted(Restarted),
+}
+
+impl Add {
+    pub(super) fn one(name: &str) -> Self {
+        Self::One {
+            name: name.into(),
+            progress: false,
+        }
+    }
+
+    pub(super) fn progress(name: &str) -> Self {
+        Self::One {
+            name: name.into(),
+            progress: true,
+        }
+    }
+}
+
+/// What the test sees of the decider, and tells it.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) decided: AtomicUsize,
+    pub(super) ticks: AtomicUsize,
+    pub(super) tick_panics: AtomicBool,
+}
+
+pub(super) struct Counters {
+    state: Arc<State>,
+    time: Timestamp,
+    due: Option<Timestamp>,
+    /// Rows written and not applied, with the batch that writes them.
+    in_flight: BTreeMap<Bytes, (u64, u64)>,
+    pending: BTreeMap<Bytes, u64>,
+    effects: Vec<String>,
+}
+
+fn counter_key(name: &str) -> Bytes {
+    let mut key = key::start(PARTITION, Table::NodeState, name.len());
+    key.extend_from_slice(name.as_bytes());
+    key.freeze()
+}
+
+impl Decider for Counters {
+    type Config = Arc<State>;
+    type Command = Add;
+    type Reply = u64;
+    type Effect = String;
+
+    fn recover(
+        state: Arc<State>,
+        _: PartitionId,
+        time: Timestamp,
+        _: &dyn Rows,
+    ) -> Result<Self, Damage> {
+        Ok(Self {
+            state,
+            time,
+            due: None,
+            in_flight: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            effects: Vec::new(),
+        })
+    }
+
+    fn handle(
+        &mut self,
+        command: Add,
+        now: Timestamp,
+        rows: &dyn Rows,
+    ) -> Result<Result<u64, Rejection>, Damage> {
+        self.time = self.time.max(now);
+        self.state.decided.fetch_add(1, SeqCst);
+        let name = match command {
+            Add::Restarted(panic) => {
+                let text = format!("restarted {} {}", panic.command, panic.quarantine);
+                self.effects.push(text);
+                return Ok(Ok(0));
+            }
+            Add::One { name, .. } => name,
+        };
+        match name.as_str() {
+            "panic" => panic!("on purpose"),
+            "reject" => return Ok(Err(Rejection::invalid("name", "reject"))),
+            "damage" => return Err(Damage::Missing("a row".into())),
+            "due" => self.due = Some(self.time),
+            "later" => self.due = Some(self.time.plus_millis(60_000)),
+            _ => {}
+        }
+        let key = counter_key(&name);
+        let before = match (self.pending.get(&key), self.in_flight.get(&key)) {
+            (Some(value), _) | (None, Some((_, value))) => *value,
+            (None, None) => match rows.get(&key)? {
+                Some(value) => u64::from_be_bytes(value.as_ref().try_into().expect("8 bytes")),
+                None => 0,
+            },
+        };
+        self.pending.insert(key, before + 1);
+        self.effects.push(format!("{name}={}", before + 1));
+        Ok(Ok(before + 1))
+    }
+
+    fn tick(&mut self, now: Timestamp, _: &dyn Rows) -> Result<(), Damage> {
+        assert!(!self.state.tick_panics.load(SeqCst), "on purpose");
+        self.time = self.time.max(now);
+        self.due = None;
+        self.state.ticks.fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        // As a decider that recovers its timers from rows would: due again after a restart.
+        if self.state.tick_panics.load(SeqCst) {
+            Some(self.time)
+        } else {
+            self.due
+        }
+    }
+
+    fn has_batch(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    fn batch_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn take_batch(&mut self, seq: u64) -> Result<Vec<Mutation>, Damage> {
+        let pending = std::mem::take(&mut self.pending);
+        Ok(pending
+            .into_iter()
+            .map(|(key, value)| {
+                self.in_flight.insert(key.clone(), (seq, value));
+                Mutation::Put {
+                    key,
+                    value: Bytes::copy_from_slice(&value.to_be_bytes()),
+                }
+            })
+            .collect())
+    }
+
+    fn take_effects(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.effects)
+    }
+
+    fn applied(&mut self, seq: u64) {
+        self.in_flight.retain(|_, (written, _)| *written > seq);
+    }
+
+    fn now(&self) -> Timestamp {
+        self.time
+    }
+}
+
+impl Supervised for Counters {
+    fn name(_: &Add) -> &'static str {
+        "add"
+    }
+
+    fn identity(command: &Add) -> Add {
+        command.clone()
+    }
+
+    fn admission(command: &Add) -> Admission {
+        match command {
+            Add::One {
+                progress: false, ..
+            } => Admission::NewWork,
+            _ => Admission::Progress,
+        }
+    }
+
+    fn weight(_: &Add) -> usize {
+        0
+    }
+
+    fn restarted(panic: Restarted) -> Option<Add> {
+        Some(Add::Restarted(panic))
+    }
+
+    fn is_quarantined(&self, _: Hash) -> bool {
+        false
+    }
+
+    fn observe(
+        _: PartitionId,
+        _: &mut dyn Iterator<Item = &u64>,
+        _: &[String],
+        _: &mut Sequences,
+        _: &Metrics,
+    ) {
+    }
+}
