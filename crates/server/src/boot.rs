@@ -1,0 +1,462 @@
+//! How a node starts: store, replica, membership, actors, ports.
+//!
+//! The order matters. Ports are taken first, so that a mistake shows before anything is written. The
+//! peer port is served before the node knows its groups, since its peers may wait for it. Requests are
+//! served last.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tidemill_core::{Catalog, Partition};
+use tidemill_replica::{ChangeError, Group, Member, Replica};
+use tidemill_store::{NodeStore, StoreIdentity, StoreOptions};
+use tidemill_types::{
+    PartitionId,
+    limits::{CONNECTIONS_MAX, REQUEST_HEADERS_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::Server};
+use tonic_health::server::HealthReporter;
+
+use crate::{
+    activator::{self, CatalogSink},
+    actor::{self, ActorOptions, EffectSink, GroupHandle, ReplicaLog, Supervised},
+    clock,
+    cluster_service::Cluster,
+    config::{ClusterStart, Config},
+    engine::Engine,
+    gateway,
+    http::{self, Monitor},
+    late::LateRoutes,
+    listen,
+    metrics::Metrics,
+    node::{Node, PartitionEffects},
+    request::{Observer, observe},
+    work::PartitionSink,
+};
+
+/// Between two tries to become part of the cluster.
+const CLUSTER_RETRY: Duration = Duration::from_millis(200);
+/// How long the catalog may take to say what is stored.
+const STORED_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two looks at the disk's free space.
+const SPACE_INTERVAL: Duration = Duration::from_millis(500);
+/// A peer or client that does not answer pings for this time is gone.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// What one stream may send ahead of its reader: a few messages of the usual size.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// `EX_SOFTWARE`: the store cannot go on, a restart reads what is really on the disk.
+const EXIT_FAIL_STOP: i32 = 70;
+
+/// A node that serves requests. Must be drained, or its ports stay open.
+pub struct Running {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Where the public gRPC port listens.
+    pub grpc: SocketAddr,
+    /// Where the HTTP port listens.
+    pub http: SocketAddr,
+    /// Where the peer port listens.
+    pub peer: SocketAddr,
+    pub(crate) monitor: Arc<Monitor>,
+    pub(crate) health: HealthReporter,
+    pub(crate) ports: Vec<JoinHandle<()>>,
+    /// Ends the ports.
+    pub(crate) close: CancellationToken,
+    pub(crate) actors: Vec<JoinHandle<()>>,
+    /// Stops the actors.
+    pub(crate) stop: CancellationToken,
+    pub(crate) engine: Engine,
+}
+
+/// Starts a node; returns when it is part of its cluster and serves requests. That may take as long as
+/// the other nodes of a new cluster are away; dropping the future gives up.
+///
+/// # Errors
+/// What is wrong with the ports, the data directory or the cluster.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    let grpc = bind(config.grpc, "gRPC").await?;
+    let http = bind(config.http, "HTTP").await?;
+    let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
+    let engine = Engine::start().context("cannot start threads")?;
+    let store = open_store(&config).await?;
+    let metrics = Arc::new(Metrics::new());
+    let started = clock::now();
+    #[allow(clippy::cast_precision_loss)] // microseconds since 1970 fit an f64 until the year 2255
+    let seconds = started.0 as f64 / 1e6;
+    metrics
+        .sources
+        .set_build(env!("CARGO_PKG_VERSION"), seconds);
+    let peer_routes = LateRoutes::default();
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health
+        .set_service_status("", tonic_health::ServingStatus::NotServing)
+        .await;
+    let on_peer_port = Routes::from(peer_routes.router()).add_service(health_service.clone());
+    let replica = engine
+        .raft()
+        .spawn(Replica::start(config.replica(), store, on_peer_port))
+        .await
+        .context("the replica panicked")??;
+    let shutdown = CancellationToken::new();
+    let (close, stop) = (CancellationToken::new(), CancellationToken::new());
+    let monitor = Arc::new(Monitor {
+        replica: Arc::clone(&replica),
+        metrics: Arc::clone(&metrics),
+        node: Arc::new(OnceLock::new()),
+        shutdown: shutdown.clone(),
+    });
+    let mut ports = vec![serve_http(http, &monitor, close.clone())];
+    let own = own_member(&config, &replica, grpc_address, http_address);
+    if let Err(error) = become_member(&config, &engine, &replica, &own).await {
+        // The data directory must be free again for whoever corrects the mistake.
+        close.cancel();
+        futures::future::join_all(ports).await;
+        replica.stop().await;
+        drop((replica, monitor));
+        engine.stop().await;
+        return Err(error);
+    }
+
+    let disk_low = Arc::new(AtomicBool::new(false));
+    ports.push(watch_space(&replica, &disk_low, close.clone()));
+    let groups = replica.groups();
+    let effects = Arc::new(PartitionEffects {
+        catalog: Arc::new(CatalogSink::new()),
+        partitions: groups
+            .iter()
+            .filter(|group| !group.id().is_catalog())
+            .map(|group| Arc::new(PartitionSink::new(group.id())))
+            .collect(),
+    });
+    let mut actors = Actors {
+        replica: &replica,
+        metrics: &metrics,
+        disk_low: &disk_low,
+        stop: &stop,
+        engine: &engine,
+        tasks: Vec::new(),
+    };
+    let catalog = replica
+        .group(PartitionId::CATALOG)
+        .context("the catalog is not there")?;
+    let catalog =
+        actors.spawn::<Catalog>(catalog, config.catalog(), Arc::clone(&effects.catalog) as _);
+    let mut partitions = Vec::new();
+    for group in groups.into_iter().filter(|group| !group.id().is_catalog()) {
+        let sink = effects
+            .of(group.id())
+            .context("partitions are numbered from 1 without a gap")?;
+        let sink = Arc::clone(sink);
+        partitions.push(actors.spawn::<Partition>(group, config.partition(), sink as _));
+    }
+    let actors = actors.tasks;
+    let node = Arc::new(Node {
+        config,
+        replica: Arc::clone(&replica),
+        catalog,
+        partitions,
+        metrics,
+        effects,
+        clock: clock::system(),
+        shutdown,
+    });
+    peer_routes.set(gateway::peer_routes(Arc::clone(&node)));
+    activator::spawn(Arc::clone(&node));
+    ports.push(serve_grpc(grpc, &node, health_service, close.clone())?);
+    health
+        .set_service_status("", tonic_health::ServingStatus::Serving)
+        .await;
+    // The only one that sets it.
+    let _ = monitor.node.set(Arc::clone(&node));
+    Ok(Running {
+        grpc: grpc_address,
+        http: http_address,
+        peer: replica.peer_address(),
+        node,
+        monitor,
+        health,
+        ports,
+        close,
+        actors,
+        stop,
+        engine,
+    })
+}
+
+impl Running {
+    /// Waits until every group has a leader and this node has applied what is committed.
+    pub async fn ready(&self) {
+        while !self.monitor.not_ready().await.is_empty() {
+            tokio::time::sleep(CLUSTER_RETRY / 10).await;
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen for {what} on {address}"))
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<NodeStore> {
+    let identity = StoreIdentity::new(config.cluster_name.clone(), config.node_id);
+    let options = StoreOptions {
+        reserve_bytes: config.reserve_bytes,
+        block_cache_bytes: config.block_cache_bytes,
+        state_memory_bytes: config.state_memory_bytes,
+        on_fail_stop: Some(Arc::new(|why: &str| {
+            tracing::error!(
+                why,
+                "the store has stopped, so the process ends; free or repair the disk and start it again"
+            );
+            std::process::exit(EXIT_FAIL_STOP);
+        })),
+        ..StoreOptions::default()
+    };
+    let dir = config.data_dir.clone();
+    let opened =
+        tokio::task::spawn_blocking(move || NodeStore::open(&dir, &identity, options)).await;
+    Ok(opened.context("opening the store panicked")??)
+}
+
+/// This node as others reach it. Where a port was left to the system, the one that it gave.
+fn own_member(config: &Config, replica: &Replica, grpc: SocketAddr, http: SocketAddr) -> Member {
+    let listed = match &config.cluster {
+        ClusterStart::Bootstrap(members) => members.iter().find(|m| m.id == config.node_id),
+        ClusterStart::Alone | ClusterStart::Join(_) => None,
+    };
+    let given = |text: &str| !text.is_empty() && !text.ends_with(":0");
+    let or = |listed: Option<&String>, real: SocketAddr| {
+        listed
+            .filter(|text| given(text))
+            .cloned()
+            .unwrap_or_else(|| real.to_string())
+    };
+    Member {
+        id: config.node_id,
+        peer: or(listed.map(|m| &m.peer), replica.peer_address()),
+        grpc: or(listed.map(|m| &m.grpc), grpc),
+        http: or(listed.map(|m| &m.http), http),
+        voter: true,
+    }
+}
+
+/// Bootstraps or joins, until this node has all groups.
+async fn become_member(
+    config: &Config,
+    engine: &Engine,
+    replica: &Arc<Replica>,
+    own: &Member,
+) -> anyhow::Result<()> {
+    let stored = stored_partitions(replica).await;
+    if stored > 0 && config.partitions_chosen && stored != config.partitions {
+        anyhow::bail!(
+            "partitions: the data directory has {stored}, the configuration says {}; their number cannot be changed",
+            config.partitions
+        );
+    }
+    let mut said = String::new();
+    loop {
+        let (replica_, own, start) = (Arc::clone(replica), own.clone(), config.cluster.clone());
+        let partitions = if stored > 0 {
+            stored
+        } else {
+            config.partitions
+        };
+        // What the replica spawns belongs on its own runtime.
+        let change = engine.raft().spawn(async move {
+            match start {
+                ClusterStart::Alone => replica_.bootstrap(&[own], partitions).await,
+                ClusterStart::Bootstrap(members) => {
+                    let members: Vec<Member> = members
+                        .into_iter()
+                        .map(|member| {
+                            if member.id == own.id {
+                                own.clone()
+                            } else {
+                                member
+                            }
+                        })
+                        .collect();
+                    replica_.bootstrap(&members, partitions).await
+                }
+                // With data it is a member already; what it misses comes from the leaders.
+                ClusterStart::Join(_)
+                    if replica_.partitions() > 0 && is_member(&replica_, &own) =>
+                {
+                    Ok(())
+                }
+                ClusterStart::Join(via) => replica_.join(&via, &own).await,
+            }
+        });
+        match change.await.context("the replica panicked")? {
+            Ok(()) => {}
+            Err(ChangeError::Unavailable(reason) | ChangeError::Unknown(reason)) => {
+                if said != reason {
+                    tracing::info!(reason, "not part of the cluster yet, trying again");
+                    said = reason;
+                }
+            }
+            Err(error @ (ChangeError::Invalid(_) | ChangeError::Conflict(_))) => {
+                return Err(error).context("cannot become part of the cluster");
+            }
+        }
+        let partitions = replica.partitions();
+        let all = (0..=partitions).all(|id| replica.group(PartitionId(id)).is_some());
+        if partitions > 0 && all {
+            return Ok(());
+        }
+        tokio::time::sleep(CLUSTER_RETRY).await;
+    }
+}
+
+/// The number of partitions in the data directory; 0 when it is new.
+async fn stored_partitions(replica: &Replica) -> u16 {
+    if replica.groups().iter().all(|group| group.id().is_catalog()) {
+        return 0;
+    }
+    // With data the number is known as soon as the catalog has read its own; without it for long, the
+    // bootstrap was cut short, and is done again.
+    let known = async {
+        while replica.partitions() == 0 {
+            tokio::time::sleep(CLUSTER_RETRY / 20).await;
+        }
+    };
+    let _ = tokio::time::timeout(STORED_TIMEOUT, known).await;
+    replica.partitions()
+}
+
+fn is_member(replica: &Replica, own: &Member) -> bool {
+    replica.members().iter().any(|m| m.id == own.id && m.voter)
+}
+
+/// Starts the groups' actors.
+struct Actors<'a> {
+    replica: &'a Arc<Replica>,
+    metrics: &'a Arc<Metrics>,
+    disk_low: &'a Arc<AtomicBool>,
+    stop: &'a CancellationToken,
+    engine: &'a Engine,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Actors<'_> {
+    fn spawn<D: Supervised>(
+        &mut self,
+        group: Group,
+        config: D::Config,
+        sink: Arc<dyn EffectSink<D::Effect>>,
+    ) -> GroupHandle<D> {
+        let number = usize::from(group.id().0);
+        let options = ActorOptions {
+            config,
+            sink,
+            metrics: Arc::clone(self.metrics),
+            clock: clock::system(),
+            disk_low: Arc::clone(self.disk_low),
+            stop: self.stop.clone(),
+        };
+        let log = Arc::new(ReplicaLog::new(group, self.replica));
+        let (handle, task) = actor::spawn(log, options, self.engine.actor(number));
+        self.tasks.push(task);
+        handle
+    }
+}
+
+fn serve_http(
+    listener: TcpListener,
+    monitor: &Arc<Monitor>,
+    close: CancellationToken,
+) -> JoinHandle<()> {
+    let router = http::router(Arc::clone(monitor));
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router)
+            .with_graceful_shutdown(close.cancelled_owned())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "HTTP port ended");
+        }
+    })
+}
+
+fn serve_grpc(
+    listener: TcpListener,
+    node: &Arc<Node>,
+    health: tonic_health::pb::health_server::HealthServer<
+        impl tonic_health::pb::health_server::Health,
+    >,
+    close: CancellationToken,
+) -> anyhow::Result<JoinHandle<()>> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(tidemill_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("descriptors are made by the build")?;
+    let cluster = Cluster {
+        name: node.config.cluster_name.clone(),
+        replica: Arc::clone(&node.replica),
+    };
+    let cluster = tidemill_proto::v1::cluster_service_server::ClusterServiceServer::new(cluster);
+    let routes = gateway::public_routes(Arc::clone(node))
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(cluster);
+    let observer = Observer::new(Arc::clone(&node.metrics));
+    let router = routes
+        .prepare()
+        .into_axum_router()
+        .layer(axum::middleware::from_fn_with_state(observer, observe));
+    let serve = Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .http2_max_header_list_size(REQUEST_HEADERS_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .add_routes(Routes::from(router))
+        .serve_with_incoming_shutdown(
+            listen::connections(listener, CONNECTIONS_MAX),
+            close.cancelled_owned(),
+        );
+    Ok(tokio::spawn(async move {
+        if let Err(error) = serve.await {
+            tracing::error!(%error, "gRPC port ended");
+        }
+    }))
+}
+
+/// Keeps the flag up to date, and says when it changes.
+fn watch_space(
+    replica: &Arc<Replica>,
+    low: &Arc<AtomicBool>,
+    close: CancellationToken,
+) -> JoinHandle<()> {
+    let (replica, low) = (Arc::clone(replica), Arc::clone(low));
+    let watch = async move {
+        loop {
+            if let Some(space) = replica.space() {
+                let was = low.swap(space.low, std::sync::atomic::Ordering::Relaxed);
+                if space.low && !was {
+                    tracing::warn!(free = space.free, "disk nearly full, new work is refused");
+                } else if was && !space.low {
+                    tracing::info!(
+                        free = space.free,
+                        "disk has room again, new work is accepted"
+                    );
+                }
+            }
+            tokio::time::sleep(SPACE_INTERVAL).await;
+        }
+    };
+    tokio::spawn(async move {
+        close.run_until_cancelled(watch).await;
+    })
+}

@@ -1,0 +1,102 @@
+//! What is done around every request on the gRPC port: its span, its count, its time.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use prost::Message as _;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tracing::Instrument as _;
+
+use crate::{metrics::Metrics, telemetry::request_span};
+
+/// What the layer needs.
+pub(crate) struct Observer {
+    metrics: Arc<Metrics>,
+    /// The paths that exist: anything else must not become a label.
+    paths: BTreeSet<String>,
+}
+
+impl Observer {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        let mut paths = BTreeSet::new();
+        for bytes in [
+            tidemill_proto::DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        ] {
+            let set = prost_types::FileDescriptorSet::decode(bytes)
+                .expect("descriptors are made by the build");
+            for file in set.file {
+                for service in &file.service {
+                    for method in &service.method {
+                        paths.insert(format!(
+                            "/{}.{}/{}",
+                            file.package(),
+                            service.name(),
+                            method.name()
+                        ));
+                    }
+                }
+            }
+        }
+        Arc::new(Self { metrics, paths })
+    }
+}
+
+/// Wraps one request.
+pub(crate) async fn observe(
+    State(observer): State<Arc<Observer>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let begun = Instant::now();
+    let path = observer.paths.get(request.uri().path());
+    // The method without its package: names are unique among our services.
+    let rpc = path.map_or("unknown", |path| {
+        path.rsplit_once('.').map_or("unknown", |(_, rpc)| rpc)
+    });
+    let span = request_span(rpc, request.headers());
+    let response = next.run(request).instrument(span).await;
+    // An answer that is an error has its status in the headers; one that is not ends well, or is a
+    // stream, whose end is not awaited here.
+    let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+    observer
+        .metrics
+        .requests
+        .with(&[rpc, code_name(code)])
+        .add(1);
+    let seconds = begun.elapsed().as_secs_f64();
+    observer
+        .metrics
+        .request_seconds
+        .with(&[rpc])
+        .observe(seconds);
+    response
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
