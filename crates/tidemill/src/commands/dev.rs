@@ -1,8 +1,9 @@
 //! `tidemill dev`
 
 use clap::Args;
+use tidemill_server::Config;
 
-use super::server::{Overrides, not_built_in};
+use super::server::{Overrides, serve};
 use crate::{context::Context, failure::Failure};
 
 /// Run a server for development: one node with one partition, nothing to configure.
@@ -18,7 +19,16 @@ pub struct Dev {
 
 impl Dev {
     pub async fn run(self, _context: &Context) -> Result<(), Failure> {
-        // The seam for `tidemill_server::Config` of one node, and `tidemill_server::run`.
-        Err(not_built_in())
+        let mut overrides = self.overrides.resolve();
+        overrides.set("cluster_name", "dev");
+        overrides.set("partitions", "1");
+        if self.overrides.node_id.is_none() {
+            overrides.set("node_id", "1");
+        }
+        let mut config = Config::load(None, &overrides)
+            .map_err(|error| Failure::failed("CONFIG", error.to_string()))?;
+        // Data that has another number of partitions keeps it.
+        config.partitions_chosen = false;
+        serve(config).await
     }
 }

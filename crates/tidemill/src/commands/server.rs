@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
+use tidemill_server::Config;
 
 use crate::{context::Context, failure::Failure};
 
@@ -23,37 +24,55 @@ pub struct Server {
     pub overrides: Overrides,
 }
 
-/// What can be said beside the file.
+/// What can be said beside the file. The environment's part is read by the server crate itself.
 #[derive(Args, Debug)]
 pub struct Overrides {
-    /// This node's number in its cluster.
-    #[arg(long, env = "TIDEMILL_NODE_ID", value_name = "ID")]
+    /// This node's number in its cluster (env TIDEMILL_NODE_ID).
+    #[arg(long, value_name = "ID")]
     pub node_id: Option<u64>,
-    /// Where everything is stored.
-    #[arg(long, env = "TIDEMILL_DATA_DIR", value_name = "FOLDER")]
+    /// Where everything is stored (env TIDEMILL_DATA_DIR).
+    #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
-    /// Where to listen for clients and workers (7450 by default).
-    #[arg(long, env = "TIDEMILL_GRPC", value_name = "HOST:PORT")]
+    /// Where to listen for clients and workers, 127.0.0.1:7450 by default (env TIDEMILL_GRPC).
+    #[arg(long, value_name = "HOST:PORT")]
     pub grpc: Option<SocketAddr>,
-    /// Where to listen for health checks and metrics (7480 by default).
-    #[arg(long, env = "TIDEMILL_HTTP", value_name = "HOST:PORT")]
+    /// Where to listen for health checks and metrics, 127.0.0.1:7480 by default (env TIDEMILL_HTTP).
+    #[arg(long, value_name = "HOST:PORT")]
     pub http: Option<SocketAddr>,
-    /// Where to listen for the other nodes (7470 by default).
-    #[arg(long, env = "TIDEMILL_PEER", value_name = "HOST:PORT")]
+    /// Where to listen for the other nodes, 127.0.0.1:7470 by default (env TIDEMILL_PEER).
+    #[arg(long, value_name = "HOST:PORT")]
     pub peer: Option<SocketAddr>,
+}
+
+impl Overrides {
+    /// What the environment says, and over it what the flags say.
+    pub fn resolve(&self) -> tidemill_server::Overrides {
+        let mut overrides = tidemill_server::Overrides::from_env();
+        let flags = [
+            ("node_id", self.node_id.map(|id| id.to_string())),
+            ("data_dir", self.data_dir.as_ref().map(|dir| dir.display().to_string())),
+            ("listen.grpc", self.grpc.map(|address| address.to_string())),
+            ("listen.http", self.http.map(|address| address.to_string())),
+            ("listen.peer", self.peer.map(|address| address.to_string())),
+        ];
+        for (key, value) in flags {
+            if let Some(value) = value {
+                overrides.set(key, value);
+            }
+        }
+        overrides
+    }
 }
 
 impl Server {
     pub async fn run(self, _context: &Context) -> Result<(), Failure> {
-        // The seam for `tidemill_server::Config::load(file, overrides)` and `tidemill_server::run`.
-        Err(not_built_in())
+        let config = Config::load(self.config.as_deref(), &self.overrides.resolve())
+            .map_err(|error| Failure::failed("CONFIG", error.to_string()))?;
+        serve(config).await
     }
 }
 
-/// Said until the server crate can run.
-pub fn not_built_in() -> Failure {
-    Failure::failed(
-        "NOT_BUILT_IN",
-        "this binary was built before its server was",
-    )
+/// Runs a node until it is told to stop.
+pub async fn serve(config: Config) -> Result<(), Failure> {
+    tidemill_server::run(config).await.map_err(|error| Failure::failed("SERVER", format!("{error:#}")))
 }
