@@ -23,8 +23,8 @@ pub use builtin::Builtin;
 pub use canonical::{canonical_json, content_hash};
 pub use compile::compile;
 pub use plan::{
-    EdgeIndex, Join, NodeIndex, On, Plan, PlanEdge, PlanNode, Reply, RetryPolicy, Wait,
-    WebhookTrigger,
+    EdgeIndex, Join, NodeIndex, On, Plan, PlanEdge, PlanNode, Reply, RetryPolicy, SignatureScheme,
+    Wait, WebhookSignature, WebhookTrigger,
 };
 use problem::at_most;
 pub use problem::{Problem, Severity, code};

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod partition;
 pub mod rejection;
 pub mod schedule;
+pub mod webhook;
 
 pub use catalog::Catalog;
 pub use decider::Decider;

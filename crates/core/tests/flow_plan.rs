@@ -1,7 +1,7 @@
 //! What a plan holds.
 
 use tidemill_core::flow::{
-    self, Builtin, EdgeIndex, Join, NodeIndex, On, Plan, Reply, RetryPolicy, Wait,
+    self, Builtin, EdgeIndex, Join, NodeIndex, On, Plan, Reply, RetryPolicy, SignatureScheme, Wait,
 };
 
 fn plan(text: &str) -> Plan {
@@ -179,12 +179,16 @@ fn triggers() {
         );
     }
     let plan = plan(&format!(
-        "trigger: {{webhook: {{reply: wait, signature: {{secret: s}}}}}}\n{nodes}"
+        "trigger: {{webhook: {{reply: async, signature: {{scheme: stripe, secretEnv: S, tolerance: 1m}}}}}}\n{nodes}"
     ));
     let webhook = plan.webhook.expect("a webhook");
+    assert_eq!(webhook.reply, Reply::Async);
+    let signature = webhook.signature.expect("a signature");
+    assert_eq!(signature.scheme, SignatureScheme::Stripe);
+    assert_eq!(signature.secret_env, "S");
     assert_eq!(
-        (webhook.reply, &webhook.signature["secret"]),
-        (Reply::Wait, &"s".into())
+        signature.tolerance.map(|tolerance| tolerance.ms),
+        Some(60_000)
     );
 }
 

@@ -103,8 +103,10 @@ fn document() -> impl Strategy<Value = Value> {
     let trigger = prop_oneof![
         Just(json!({"schedule": {"cron": "*/5 * * * *", "timezone": "Europe/Berlin"}})),
         Just(json!({"schedule": {"every": "90s", "catchUp": "all", "end": {"after": 3}}})),
-        free_object()
-            .prop_map(|signature| json!({"webhook": {"reply": "wait", "signature": signature}})),
+        Just(json!({"webhook": {"reply": "async"}})),
+        Just(
+            json!({"webhook": {"signature": {"scheme": "oih", "secretEnv": "SECRET", "header": "X-Sig"}}})
+        ),
     ];
     let rest = (
         maybe(word()),

@@ -168,3 +168,22 @@ pub const BOOTSTRAP_MEMBERS_MAX: usize = 64;
 pub const PARTITIONS_MAX: u16 = 1_024;
 /// Most characters in a cluster's name.
 pub const CLUSTER_NAME_CHARS_MAX: usize = 255;
+
+// Webhooks.
+
+/// Deepest nesting of arrays, objects, elements and form keys in a webhook's body or query.
+pub const WEBHOOK_DEPTH_MAX: usize = 64;
+/// Most fields in a form or a query.
+pub const WEBHOOK_FORM_FIELDS_MAX: usize = 10_000;
+/// Largest index in a form key that makes an array (`a[20]=x`); a larger one makes an object. (qs's limit.)
+pub const WEBHOOK_FORM_INDEX_MAX: usize = 20;
+/// Most attributes of one XML element.
+pub const WEBHOOK_XML_ATTRIBUTES_MAX: usize = 1_000;
+/// How far a signature's timestamp may be from now, when the flow does not say.
+pub const WEBHOOK_TOLERANCE_MS_DEFAULT: u64 = 5 * 60 * 1_000;
+/// Largest `tolerance` of a signature: one day.
+pub const WEBHOOK_TOLERANCE_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Most characters in the name of a signature's header or of a secret's environment variable.
+pub const WEBHOOK_NAME_CHARS_MAX: usize = 128;
+/// Most signatures looked at in one request.
+pub const WEBHOOK_SIGNATURES_MAX: usize = 16;

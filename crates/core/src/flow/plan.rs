@@ -11,7 +11,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 use tidemill_expression::Expression;
-pub use tidemill_types::flow::{Join, On, Reply, WebhookTrigger};
+pub use tidemill_types::flow::{
+    Join, On, Reply, SignatureScheme, WebhookSignature, WebhookTrigger,
+};
 
 use super::builtin::Builtin;
 use crate::schedule::Schedule;

@@ -71,7 +71,7 @@ pub mod code {
     pub const LOOP_WITHOUT_CYCLE: &str = "loop_without_cycle";
     /// A function that a built-in component does not have.
     pub const UNKNOWN_FUNCTION: &str = "unknown_function";
-    /// A built-in component that this server does not run yet (a warning).
+    /// A built-in component (a warning) or an option that this server does not run yet.
     pub const NOT_SERVED: &str = "not_served";
     /// An expression that does not parse.
     pub const EXPRESSION: &str = "expression";

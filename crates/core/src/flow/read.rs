@@ -7,13 +7,13 @@
 mod fields;
 mod schedule;
 mod suggest;
+mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use tidemill_types::flow::{
-    Edge, EdgeConfig, FlowDocument, Graph, Join, LoopLimit, Node, On, Reply, Retry, Trigger,
-    WebhookTrigger,
+    Edge, EdgeConfig, FlowDocument, Graph, Join, LoopLimit, Node, On, Retry, Trigger,
 };
 use tidemill_types::limits::{FLOW_EDGES_MAX, FLOW_LABELS_MAX, FLOW_NODES_MAX};
 
@@ -47,7 +47,6 @@ const SERVER_KEYS: &[&str] = &[
     "fromTemplate",
 ];
 const TRIGGER_KEYS: &[&str] = &["schedule", "webhook"];
-const WEBHOOK_KEYS: &[&str] = &["reply", "signature"];
 const GRAPH_KEYS: &[&str] = &["nodes", "edges"];
 const NODE_KEYS: &[&str] = &[
     "id",
@@ -169,19 +168,9 @@ fn read_trigger(reader: &mut Reader, object: &Object<'_>) -> Trigger {
         schedule: reader
             .child_object(&trigger, "schedule")
             .map(|schedule| schedule::read_schedule(reader, &schedule)),
-        webhook: reader.child_object(&trigger, "webhook").map(|webhook| {
-            reader.refuse_unknown_keys(&webhook, WEBHOOK_KEYS, &[]);
-            WebhookTrigger {
-                reply: reader
-                    .choice(
-                        &webhook,
-                        "reply",
-                        &[("async", Reply::Async), ("wait", Reply::Wait)],
-                    )
-                    .unwrap_or_default(),
-                signature: reader.free_object(&webhook, "signature"),
-            }
-        }),
+        webhook: reader
+            .child_object(&trigger, "webhook")
+            .map(|webhook| webhook::read_webhook(reader, &webhook)),
     }
 }
 

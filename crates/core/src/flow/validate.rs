@@ -5,6 +5,7 @@
 
 mod builtins;
 mod topology;
+mod webhook;
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -105,6 +106,9 @@ impl Checker {
         if doc.trigger.webhook.is_some() && (has_schedule || doc.cron.is_some()) {
             let message = "a flow with a schedule takes no webhook requests: keep one of them";
             self.error("/trigger/webhook", code::CONFLICT, message);
+        }
+        if let Some(webhook) = &doc.trigger.webhook {
+            self.check_webhook("/trigger/webhook", webhook);
         }
         if let Err(problems) = schedule_of(doc) {
             self.problems.extend(problems);

@@ -1,8 +1,8 @@
 //! What starts an execution of a flow.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
 
+use crate::duration::FlowDuration;
 use crate::schedule::ScheduleSpec;
 
 /// A document's `trigger`: at most one of its members is set.
@@ -29,9 +29,66 @@ pub struct WebhookTrigger {
     /// When the caller is answered.
     #[serde(skip_serializing_if = "Reply::is_async")]
     pub reply: Reply,
-    /// How a request's signature is checked. Free for now.
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub signature: Map<String, Value>,
+    /// How a request's signature is checked. None: requests are not signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<WebhookSignature>,
+}
+
+/// How a request shows that it comes from who knows the secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookSignature {
+    /// Whose way of signing.
+    pub scheme: SignatureScheme,
+    /// The environment variable of the server that holds the secret. The secret itself never stands in a
+    /// document: documents are shown, exported and kept for ever.
+    pub secret_env: String,
+    /// How far the signed time may be from the server's. Only for schemes that sign a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<FlowDuration>,
+    /// The header with the signature, when it is not the scheme's own. Only for schemes with one header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+}
+
+/// Ways of signing a request; all are HMAC-SHA256.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SignatureScheme {
+    /// Standard Webhooks 1.0: `webhook-id`, `webhook-timestamp` and `webhook-signature`.
+    #[default]
+    StandardWebhooks,
+    /// GitHub: `x-hub-signature-256: sha256=<hex>` of the body.
+    Github,
+    /// Stripe: `stripe-signature: t=<seconds>,v1=<hex>` of time and body.
+    Stripe,
+    /// Open Integration Hub: `x-hmac: <base64>` of the body.
+    Oih,
+}
+
+impl SignatureScheme {
+    /// All of them, with the names that documents use.
+    pub const ALL: [(&'static str, SignatureScheme); 4] = [
+        ("standardWebhooks", SignatureScheme::StandardWebhooks),
+        ("github", SignatureScheme::Github),
+        ("stripe", SignatureScheme::Stripe),
+        ("oih", SignatureScheme::Oih),
+    ];
+
+    /// Whether a time is signed, so that an old request can be told from a new one.
+    pub const fn signs_time(self) -> bool {
+        matches!(self, Self::StandardWebhooks | Self::Stripe)
+    }
+
+    /// The one header with the signature; none where several headers belong together.
+    pub const fn header(self) -> Option<&'static str> {
+        match self {
+            Self::StandardWebhooks => None,
+            Self::Github => Some("x-hub-signature-256"),
+            Self::Stripe => Some("stripe-signature"),
+            Self::Oih => Some("x-hmac"),
+        }
+    }
 }
 
 /// When the caller of a webhook is answered.
