@@ -1,6 +1,6 @@
 //! `tidemill worker example`
 
-use std::time::Duration;
+use std::{io::IsTerminal as _, time::Duration};
 
 use clap::Args;
 use serde_json::json;
@@ -39,11 +39,12 @@ pub struct Example {
 
 impl Example {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let filter =
-            EnvFilter::try_from_env("TIDEMILL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = EnvFilter::try_from_env("TIDEMILL_LOG_LEVEL")
+            .unwrap_or_else(|_| EnvFilter::new("info"));
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .init();
         let name = if self.name.is_empty() {
