@@ -1,5 +1,7 @@
 //! Logs and traces: where they go, and the trace context of requests.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context as _;
 use opentelemetry::{
     propagation::{Extractor, TextMapPropagator as _},
@@ -29,9 +31,11 @@ const TRACE_STATE_BYTES_MAX: usize = 512;
 /// # Errors
 /// When the configuration cannot be used.
 pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
-    let filter = EnvFilter::try_new(&config.log_level).context("log.level")?;
+    let filter = EnvFilter::try_new(with_quiet_raft(&config.log_level)).context("log.level")?;
     // Standard output is for what a caller reads; logs go beside it.
-    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let text = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let logs = match config.log_format {
         LogFormat::Text => text.boxed(),
         LogFormat::Json => text.json().boxed(),
@@ -58,6 +62,16 @@ pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
         tracing::debug!("logging was set up before");
     }
     Ok(Telemetry { traces })
+}
+
+/// openraft says at `info` and `warn` what is of interest to those who work on it, hundreds of times a
+/// second while a peer is away. Whoever wants it names it.
+fn with_quiet_raft(level: &str) -> String {
+    if level.contains("openraft") {
+        level.to_owned()
+    } else {
+        format!("openraft=error,{level}")
+    }
 }
 
 fn provider(endpoint: &str, config: &Config) -> anyhow::Result<SdkTracerProvider> {
