@@ -50,7 +50,10 @@ impl Overrides {
         let mut overrides = tidemill_server::Overrides::from_env();
         let flags = [
             ("node_id", self.node_id.map(|id| id.to_string())),
-            ("data_dir", self.data_dir.as_ref().map(|dir| dir.display().to_string())),
+            (
+                "data_dir",
+                self.data_dir.as_ref().map(|dir| dir.display().to_string()),
+            ),
             ("listen.grpc", self.grpc.map(|address| address.to_string())),
             ("listen.http", self.http.map(|address| address.to_string())),
             ("listen.peer", self.peer.map(|address| address.to_string())),
@@ -74,5 +77,7 @@ impl Server {
 
 /// Runs a node until it is told to stop.
 pub async fn serve(config: Config) -> Result<(), Failure> {
-    tidemill_server::run(config).await.map_err(|error| Failure::failed("SERVER", format!("{error:#}")))
+    tidemill_server::run(config)
+        .await
+        .map_err(|error| Failure::failed("SERVER", format!("{error:#}")))
 }
