@@ -96,11 +96,15 @@ impl Running {
             .await;
         self.node.shutdown.cancel();
         self.close.cancel();
-        if timeout(REQUESTS_TIMEOUT, join_all(self.ports))
+        let mut ports = self.ports;
+        if timeout(REQUESTS_TIMEOUT, join_all(&mut ports))
             .await
             .is_err()
         {
             tracing::warn!("requests were cut off");
+            for port in ports {
+                port.abort();
+            }
         }
         self.stop.cancel();
         join_all(self.actors).await;

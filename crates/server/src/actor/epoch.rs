@@ -5,7 +5,7 @@
 //! written. The epoch ends at the first error: nothing that was decided after it may stand.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::Ordering::Relaxed,
     time::Duration,
@@ -117,8 +117,8 @@ pub(super) struct EpochRun<'a, D: Supervised> {
     in_flight: VecDeque<InFlight<D>>,
     batches_in_flight: usize,
     sequences: Sequences,
-    /// Some command is refused for good: each must be looked up.
-    guarded: bool,
+    /// Names of commands of which one is refused: only those are worth a digest of each.
+    guarded: BTreeSet<String>,
     stopping: bool,
 }
 
@@ -128,11 +128,12 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         epoch: Epoch,
         decider: D,
         rows: SharedRows,
-        guarded: bool,
+        mut guarded: BTreeSet<String>,
     ) -> Self {
+        guarded.extend(actor.poison.names().map(ToOwned::to_owned));
         Self {
             sequences: Sequences::new((actor.options.clock)()),
-            guarded: guarded || actor.poison.has_suspects(),
+            guarded,
             actor,
             epoch,
             decider,
@@ -213,7 +214,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         } = envelope;
         let name = D::name(&command);
         self.actor.options.metrics.commands.with(&[name]).add(1);
-        if self.guarded {
+        if self.guarded.contains(name) {
             let digest = digest::<D>(&command);
             let refusal = self.actor.poison.refusal(digest).map(ToOwned::to_owned);
             let refusal = refusal.or_else(|| {

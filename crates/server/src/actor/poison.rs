@@ -19,9 +19,16 @@ pub(super) struct Panic {
 /// every node is found out anew by each leader, which costs two restarts.
 #[derive(Debug, Default)]
 pub(super) struct Poison {
-    commands: BTreeMap<Hash, (u32, String)>,
+    commands: BTreeMap<Hash, Suspect>,
     in_a_row: u32,
     last: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Suspect {
+    command: &'static str,
+    panics: u32,
+    reason: String,
 }
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -44,10 +51,14 @@ impl Poison {
             // Any: with so many the fault is not in the commands.
             self.commands.pop_first();
         }
-        let (count, reason) = self.commands.entry(digest).or_default();
-        *count += 1;
-        reason.clone_from(&panic.reason);
-        *count >= PANICS_BEFORE_QUARANTINE
+        let suspect = self.commands.entry(digest).or_insert(Suspect {
+            command: panic.command,
+            panics: 0,
+            reason: String::new(),
+        });
+        suspect.panics += 1;
+        suspect.reason.clone_from(&panic.reason);
+        suspect.panics >= PANICS_BEFORE_QUARANTINE
     }
 
     /// How long to wait before the next start.
@@ -59,17 +70,17 @@ impl Poison {
         }
     }
 
-    /// True when any command must be looked up before it is decided.
-    pub(super) fn has_suspects(&self) -> bool {
-        !self.commands.is_empty()
+    /// Names of the commands that panicked: those are looked up before they are decided.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.commands.values().map(|suspect| suspect.command)
     }
 
     /// Why the command is refused, if it is.
     pub(super) fn refusal(&self, digest: Hash) -> Option<&str> {
         self.commands
             .get(&digest)
-            .filter(|(count, _)| *count >= PANICS_BEFORE_QUARANTINE)
-            .map(|(_, reason)| reason.as_str())
+            .filter(|suspect| suspect.panics >= PANICS_BEFORE_QUARANTINE)
+            .map(|suspect| suspect.reason.as_str())
     }
 }
 

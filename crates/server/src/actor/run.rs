@@ -1,6 +1,7 @@
 //! The actor's life: follower, leader for one epoch, restarted, stopped.
 
 use std::{
+    collections::BTreeSet,
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -10,8 +11,9 @@ use futures::FutureExt as _;
 use tidemill_core::{Damage, command::Restarted};
 use tidemill_replica::{Leadership, ProposeError};
 use tidemill_rows::{
-    Fence,
+    Fence, Stored as _,
     key::{self, Table, after_prefix},
+    table::QuarantineRow,
 };
 use tidemill_types::PartitionId;
 use tokio::{
@@ -124,9 +126,11 @@ impl<D: Supervised> Actor<D> {
                         self.stop_group(reason).await;
                         return false;
                     }
-                    // Waiting would not help those who ask: a full disk, say, is for a person to see to.
-                    while let Ok(envelope) = self.mailbox.try_recv() {
-                        envelope.answer(Err(AskError::Unavailable(error.to_string())));
+                    // Waiting would not help those who ask: a full disk is for a person to see to.
+                    if matches!(error, ProposeError::NoSpace) {
+                        while let Ok(envelope) = self.mailbox.try_recv() {
+                            envelope.answer(Err(AskError::Unavailable(error.to_string())));
+                        }
                     }
                     self.pause(EPOCH_RETRY).await;
                 }
@@ -181,7 +185,7 @@ impl<D: Supervised> Actor<D> {
         let rows = self.log.rows();
         let recovered = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let fence = read_fence(self.partition, &*rows)?;
-            let guarded = has_quarantine(self.partition, &*rows)?;
+            let guarded = quarantined(self.partition, &*rows)?;
             let config = self.options.config.clone();
             let decider = D::recover(config, self.partition, fence.time, &*rows)?;
             Ok::<_, Damage>((decider, guarded))
@@ -286,11 +290,15 @@ fn read_fence(
     Fence::decode(&value).ok_or_else(|| Damage::Missing("a fence that can be read".into()))
 }
 
-fn has_quarantine(
+/// Names of the commands of which one is refused for good.
+fn quarantined(
     partition: PartitionId,
     rows: &(dyn tidemill_core::Rows + Send + Sync),
-) -> Result<bool, Damage> {
+) -> Result<BTreeSet<String>, Damage> {
     let from = key::prefix(partition, Table::Quarantine);
     let to = after_prefix(&from).expect("a table's prefix is not all 0xff");
-    Ok(!rows.scan(&from, &to, 1, false)?.is_empty())
+    rows.scan(&from, &to, usize::MAX, false)?
+        .into_iter()
+        .map(|(_, row)| Ok(QuarantineRow::from_bytes(row)?.command))
+        .collect()
 }

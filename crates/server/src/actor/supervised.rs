@@ -65,7 +65,20 @@ pub trait Supervised:
 
 /// The digest by which a command is recognised.
 pub fn digest<D: Supervised>(command: &D::Command) -> Hash {
-    digest_of(&format!("{:?}", D::identity(command)))
+    use std::fmt::Write as _;
+    let mut digest = DigestWriter(Sha256::new());
+    write!(digest, "{:?}", D::identity(command)).expect("a digest takes everything");
+    Hash(digest.0.finalize().into())
+}
+
+/// Hashes a text while it is written: a command may be large.
+struct DigestWriter(Sha256);
+
+impl std::fmt::Write for DigestWriter {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// The digest of a text.
