@@ -1,8 +1,8 @@
 //! How a node starts: store, replica, membership, actors, ports.
 //!
 //! The order matters. Ports are taken first, so that a mistake shows before anything is written. The
-//! peer port is served before the node knows its groups, since its peers may wait for it. Requests are
-//! served last.
+//! peer port is served before the node knows its groups, since its peers may wait for it; so are health and
+//! the cluster's status. All other requests are answered `UNAVAILABLE` until the node is a member.
 
 use std::{
     net::SocketAddr,
@@ -113,7 +113,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         node: Arc::new(OnceLock::new()),
         shutdown: shutdown.clone(),
     });
+    let public_routes = LateRoutes::default();
     let mut ports = vec![serve_http(http, &monitor, close.clone())];
+    ports.push(serve_grpc(
+        grpc,
+        Routes::from(public_routes.router()).add_service(health_service),
+        Cluster {
+            name: config.cluster_name.clone(),
+            replica: Arc::clone(&replica),
+        },
+        Observer::new(Arc::clone(&metrics)),
+        close.clone(),
+    )?);
     let own = own_member(&config, &replica, grpc_address, http_address);
     if let Err(error) = become_member(&config, &engine, &replica, &own).await {
         // The data directory must be free again for whoever corrects the mistake.
@@ -170,7 +181,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     });
     peer_routes.set(gateway::peer_routes(Arc::clone(&node)));
     activator::spawn(Arc::clone(&node));
-    ports.push(serve_grpc(grpc, &node, health_service, close.clone())?);
+    public_routes.set(gateway::public_routes(Arc::clone(&node)));
     health
         .set_service_status("", tonic_health::ServingStatus::Serving)
         .await;
@@ -389,10 +400,9 @@ fn serve_http(
 
 fn serve_grpc(
     listener: TcpListener,
-    node: &Arc<Node>,
-    health: tonic_health::pb::health_server::HealthServer<
-        impl tonic_health::pb::health_server::Health,
-    >,
+    routes: Routes,
+    cluster: Cluster,
+    observer: Arc<Observer>,
     close: CancellationToken,
 ) -> anyhow::Result<JoinHandle<()>> {
     let reflection = tonic_reflection::server::Builder::configure()
@@ -400,17 +410,10 @@ fn serve_grpc(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .context("descriptors are made by the build")?;
-    let cluster = Cluster {
-        name: node.config.cluster_name.clone(),
-        replica: Arc::clone(&node.replica),
-    };
     let cluster = tidemill_proto::v1::cluster_service_server::ClusterServiceServer::new(cluster);
-    let routes = gateway::public_routes(Arc::clone(node))
-        .add_service(health)
-        .add_service(reflection)
-        .add_service(cluster);
-    let observer = Observer::new(Arc::clone(&node.metrics));
     let router = routes
+        .add_service(reflection)
+        .add_service(cluster)
         .prepare()
         .into_axum_router()
         .layer(axum::middleware::from_fn_with_state(observer, observe));

@@ -260,3 +260,47 @@ async fn a_taken_port_is_named() {
     assert!(format!("{error:#}").contains(&format!("cannot listen for gRPC on {address}")));
     assert!(!dir.path().join("data").exists(), "nothing is left behind");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_waits_for_its_peers_says_so() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // Held until the node takes them, so that no other test of this process gets the same.
+    let ports: Vec<_> = (0..3)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"))
+        .collect();
+    let [grpc, http, away] = [0, 1, 2].map(|n: usize| ports[n].local_addr().expect("an address"));
+    let config = Config {
+        cluster: tidemill_server::config::ClusterStart::Join(away.to_string()),
+        grpc,
+        http,
+        ..config(&dir)
+    };
+    drop(ports);
+    let starting = tokio::spawn(start(config));
+    let wait = async {
+        while TcpStream::connect(http).await.is_err() || TcpStream::connect(grpc).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await; // between two looks at the ports
+        }
+    };
+    timeout(WAIT, wait).await.expect("the ports are served");
+    assert_eq!(get(http, "/live").await.0, 200);
+    let (code, body) = get(http, "/ready").await;
+    assert_eq!(code, 503);
+    assert!(
+        body.contains("the node is not part of its cluster yet"),
+        "{body}"
+    );
+    let channel = channel(grpc).await;
+    let answer = HealthClient::new(channel.clone())
+        .check(HealthCheckRequest::default())
+        .await;
+    let answer = answer.expect("health").into_inner();
+    assert_eq!(answer.status(), ServingStatus::NotServing);
+    let mut flows = tidemill_proto::v1::flow_service_client::FlowServiceClient::new(channel);
+    let error = flows
+        .list_flows(tidemill_proto::v1::ListFlowsRequest::default())
+        .await
+        .expect_err("not yet");
+    assert_eq!(error.code(), Code::Unavailable);
+    starting.abort();
+}
