@@ -1,5 +1,7 @@
 //! `tidemill flow apply`
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::{Value, json};
 use tidemill_core::flow::canonical_json;
@@ -8,7 +10,7 @@ use tidemill_sdk::{
     api::{ApplyFlowRequest, FlowStatus, PublishFlowRequest, StartFlowRequest},
 };
 
-use super::read::read;
+use super::read::{FlowFile, read};
 use crate::{
     context::Context,
     failure::{Exit, Failure},
@@ -18,7 +20,8 @@ use crate::{
 
 /// Create flows from files, or replace the drafts of those that exist.
 ///
-/// Nothing is applied unless every flow in every file is valid. A flow is known by its name.
+/// Nothing is applied unless every flow in every file is valid. A flow is known by its name; of
+/// different flows with one name in one call (OIH allows that) the later ones get a number.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -50,6 +53,38 @@ struct Applied {
     status: FlowStatus,
 }
 
+/// Flow names are unique here; in OIH they are not. Documents of one call that share a name but not
+/// their content are different flows, so the later ones get a number. The same call names them the
+/// same way again.
+fn name_apart(files: &mut [FlowFile]) -> Vec<String> {
+    let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut notes = Vec::new();
+    for file in files {
+        let at = file.name.clone();
+        file.documents.retain_mut(|document| {
+            let Some(name) = document.name.clone() else {
+                return true;
+            };
+            let content = canonical_json(document);
+            let same_name = seen.entry(name.clone()).or_default();
+            if same_name.contains(&content) {
+                notes.push(format!("{at}: {name}: the same flow again; applied once"));
+                return false;
+            }
+            same_name.push(content);
+            if same_name.len() > 1 {
+                let numbered = format!("{name} ({})", same_name.len());
+                notes.push(format!(
+                    "{at}: another flow is named {name:?} too; this one is applied as {numbered:?}"
+                ));
+                document.name = Some(numbered);
+            }
+            true
+        });
+    }
+    notes
+}
+
 impl Apply {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let mut files = Vec::new();
@@ -71,6 +106,9 @@ impl Apply {
                 "nothing was applied, because not all flows are valid",
                 errors,
             ));
+        }
+        for note in name_apart(&mut files) {
+            context.output.note(note);
         }
         let client = context.client().await?;
         let mut applied = Vec::new();
@@ -204,4 +242,43 @@ fn table(applied: &[Applied]) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(names: &[(&str, &str)]) -> FlowFile {
+        let documents = names
+            .iter()
+            .map(|(name, function)| {
+                let text = format!(
+                    "name: {name}\ngraph: {{nodes: [{{id: a, componentId: w, function: {function}}}], edges: []}}"
+                );
+                tidemill_core::flow::parse(&text).expect("valid").remove(0)
+            })
+            .collect();
+        FlowFile {
+            name: "f.yaml".into(),
+            documents,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn flows_of_one_name_are_named_apart() {
+        let mut files = [
+            file(&[("a", "f"), ("a", "f"), ("b", "f")]),
+            file(&[("a", "g"), ("a", "h"), ("a", "g")]),
+        ];
+        let notes = name_apart(&mut files);
+        let names: Vec<&str> = files
+            .iter()
+            .flat_map(|file| &file.documents)
+            .filter_map(|document| document.name.as_deref())
+            .collect();
+        assert_eq!(names, ["a", "b", "a (2)", "a (3)"]);
+        assert_eq!(notes.len(), 4, "{notes:?}");
+    }
 }
