@@ -165,7 +165,7 @@ fn refused(error: ChangeError) -> Status {
         ChangeError::Invalid(_) => (Code::InvalidArgument, "TM0001"),
         ChangeError::Conflict(_) => (Code::FailedPrecondition, "TM0151"),
         ChangeError::Unavailable(_) => (Code::Unavailable, "TM0251"),
-        ChangeError::Unknown(_) => (Code::Aborted, "TM0252"),
+        ChangeError::Unknown(_) => (Code::Unknown, "TM0252"),
     };
     with_code(status, code, &error.to_string(), ErrorDetails::new())
 }

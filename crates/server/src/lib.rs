@@ -19,6 +19,7 @@ mod listen;
 pub mod metrics;
 pub mod node;
 mod request;
+mod rows;
 pub mod telemetry;
 pub mod work;
 

@@ -1,23 +1,51 @@
-//! Workers' streams. (S2's; this file only names the seam.)
+//! Work: from a partition's leader to the workers that are connected to any node, and back.
+//!
+//! A worker has one stream to one node (its gateway). A gateway has one stream to each partition's
+//! leader, for all its workers (to its own partitions over channels, by the same code). On the leader
+//! the actor's effects go to these streams through [`PartitionSink`]. All of it is volatile: after a
+//! change of leader the gateway attaches to the new one and says its sessions again.
+//!
+//! Must never: keep an actor waiting for a slow worker, or make up the outcome of a completion.
 
-use tidemill_core::command::PartitionEffect;
-use tidemill_types::PartitionId;
+mod attach;
+mod batch;
+mod control;
+mod credits;
+mod hub;
+mod link;
+mod poll;
+mod progress;
+mod session;
+mod sink;
+mod stream;
+mod translate;
+mod watchers;
 
-use crate::actor::EffectSink;
+pub use self::sink::PartitionSink;
+pub(crate) use self::{
+    attach::AttachService,
+    control::{ControlService, control_client},
+    stream::WorkerGateway,
+    watchers::{Watch, Watchers},
+};
+use std::time::Duration;
 
-/// Where a partition's effects go.
-pub struct PartitionSink {}
+use crate::{actor::AskError, node::Node};
 
-impl PartitionSink {
-    /// For a partition.
-    #[must_use]
-    pub fn new(_: PartitionId) -> Self {
-        Self {}
-    }
+/// How long streams of work go on once the node has begun to stop: what was completed is answered, and
+/// workers have been told to go elsewhere. The leaderships are handed over later.
+const LINGER: Duration = Duration::from_secs(4);
+
+/// Waits until the node has begun to stop and streams of work are to end.
+async fn linger(node: &Node) {
+    node.shutdown.cancelled().await;
+    tokio::time::sleep(LINGER).await;
 }
 
-impl EffectSink<PartitionEffect> for PartitionSink {
-    fn deliver(&self, _: Vec<PartitionEffect>) {}
-    fn epoch_ended(&self) {}
-    fn epoch_began(&self) {}
+/// What a call is answered that would be one too many to wait.
+pub(crate) fn too_many_watchers() -> AskError {
+    const RETRY_AFTER_MS: u64 = 1_000;
+    AskError::Overloaded {
+        retry_after_ms: RETRY_AFTER_MS,
+    }
 }

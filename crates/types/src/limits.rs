@@ -118,6 +118,52 @@ pub const WORKER_FUNCTIONS_MAX: usize = 1_000;
 /// Most bytes in a progress text; longer ones are cut.
 pub const PROGRESS_BYTES_MAX: usize = 1_024;
 
+// Gateways.
+
+/// Most bytes in a request that is not a worker's: one message of the largest size, and what is around it.
+pub const GRPC_REQUEST_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 1024 * 1024;
+/// Most bytes in one message of a worker's stream: a completion may give several messages.
+pub const WORK_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes that a node takes as another node's answer.
+pub const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// A list with payloads ends its page once it has so many bytes.
+pub const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most rows that a filtered list looks at for one page.
+pub const LISTED_ROWS_MAX: usize = 10_000;
+/// Most bytes in each header of a W3C trace context.
+pub const TRACE_BYTES_MAX: usize = 512;
+/// Versions whose nodes' ids a gateway keeps in memory.
+pub const NODE_NAMES_CACHED_MAX: usize = 256;
+/// Most journal records in one message.
+pub const JOURNAL_ENTRIES_PER_MESSAGE_MAX: usize = 500;
+/// A message with journal records gets no further one once it has so many bytes.
+pub const JOURNAL_BYTES_PER_MESSAGE: usize = 1024 * 1024;
+/// How long `WaitExecution` waits when the caller does not say.
+pub const EXECUTION_WAIT_MS_DEFAULT: u32 = 30_000;
+/// Longest `WaitExecution`.
+pub const EXECUTION_WAIT_MS_MAX: u32 = 300_000;
+/// Most calls that wait for or watch executions of one partition, and for flows, on its leader.
+pub const WATCHERS_MAX: usize = 20_000;
+/// Most steps whose progress a partition's leader keeps.
+pub const PROGRESS_STEPS_MAX: usize = 10_000;
+/// Most tasks of one `PollTasks`.
+pub const POLL_TASKS_MAX: u32 = 1_000;
+/// Longest wait of one `PollTasks`.
+pub const POLL_WAIT_MS_MAX: u32 = 60_000;
+/// Most completions and renewals in one message of a worker.
+pub const WORK_ITEMS_PER_MESSAGE_MAX: usize = 20_000;
+/// Most worker sessions of one gateway.
+pub const WORKER_SESSIONS_MAX: u64 = 10_000;
+/// Most tasks, answers and lost leases that wait for one gateway's stream at a partition's leader: all
+/// that ten full workers may hold, twice. A gateway that does not take them is cut off.
+pub const GATEWAY_QUEUE_MAX: usize = 200_000;
+/// Most bytes of completions that wait in a gateway for one partition's leader.
+pub const COMPLETION_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Results that wait for a worker: beyond that its stream is not read.
+pub const WORKER_RESULTS_MAX: usize = 10_000;
+/// Flows that are handed over at the same time.
+pub const HAND_OVERS_MAX: usize = 16;
+
 // A partition's leader.
 
 /// Most steps of built-in components run within one command; the rest follows in the next batch.

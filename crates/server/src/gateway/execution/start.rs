@@ -1,0 +1,118 @@
+//! `StartExecution`: answered when the execution is replicated and on disk.
+
+use tidemill_core::Rejection;
+use tidemill_core::{
+    Partition,
+    command::{PartitionCommand, PartitionReply, StartExecution},
+};
+use tidemill_proto::v1::{StartExecutionRequest, StartExecutionResponse, TraceContext};
+use tidemill_rows::table::MessageRow;
+use tidemill_types::FlowId;
+use tonic::{Status, metadata::MetadataMap};
+
+use super::client;
+use crate::{
+    actor::{AskError, GroupHandle},
+    gateway::{
+        Checks, Open, Origin, check::CheckResult, code_of, flow::resolve, forwarded, route::Kind,
+        status,
+    },
+};
+
+struct Checked {
+    message: MessageRow,
+    request_id: String,
+    trace: (String, String),
+}
+
+pub(super) async fn start(
+    open: &Open,
+    origin: Origin,
+    request: StartExecutionRequest,
+    metadata: &MetadataMap,
+) -> Result<StartExecutionResponse, Status> {
+    let flow = Checks::flow("flow", &request.flow).map_err(status)?;
+    let trace = Checks::trace_of(request.trace, metadata);
+    let bytes_max = open.node.config.message_bytes_max;
+    let message = request.message.unwrap_or_default();
+    let checked = &Checked {
+        message: Checks::message("message", message, bytes_max).map_err(status)?,
+        request_id: Checks::request_id(request.request_id).map_err(status)?,
+        trace,
+    };
+    let id = resolve(open, &flow, false).await?;
+    let answer = at_home(open, origin, id, checked).await;
+    let Err(refused) = &answer else {
+        return answer;
+    };
+    let is_unknown_here = ["TM0101", "TM0102"]
+        .into_iter()
+        .any(|code| code_of(refused).as_deref() == Some(code));
+    if origin == Origin::Peer || !is_unknown_here {
+        return answer;
+    }
+    // The partition knows only what is armed. Whether the flow exists, and which one has the name
+    // now, is known to the catalog.
+    let newest = resolve(open, &flow, true).await?;
+    if newest == id {
+        return answer;
+    }
+    at_home(open, origin, newest, checked).await
+}
+
+async fn at_home(
+    open: &Open,
+    origin: Origin,
+    flow: FlowId,
+    checked: &Checked,
+) -> Result<StartExecutionResponse, Status> {
+    let node = &open.node;
+    let Some(home) = node.partition(flow.partition()) else {
+        return Err(status(AskError::Rejected(Rejection::FlowNotFound(
+            flow.to_string(),
+        ))));
+    };
+    node.on_leader(
+        origin,
+        Kind::Write,
+        home,
+        |home| local(home, flow, checked),
+        |channel| {
+            let request = StartExecutionRequest {
+                flow: flow.to_string(),
+                message: Some(tidemill_proto::convert::message(checked.message.clone())),
+                request_id: checked.request_id.clone(),
+                trace: Some(TraceContext {
+                    traceparent: checked.trace.0.clone(),
+                    tracestate: checked.trace.1.clone(),
+                }),
+            };
+            async move { forwarded(client(channel).start_execution(request).await) }
+        },
+    )
+    .await
+}
+
+async fn local(
+    home: GroupHandle<Partition>,
+    flow: FlowId,
+    checked: &Checked,
+) -> CheckResult<StartExecutionResponse> {
+    let (traceparent, tracestate) = checked.trace.clone();
+    let command = PartitionCommand::Start(StartExecution {
+        flow,
+        message: checked.message.clone(),
+        request_id: checked.request_id.clone(),
+        traceparent,
+        tracestate,
+        entropy: rand::random(),
+    });
+    match home.ask(command).await? {
+        PartitionReply::Started { execution, created } => Ok(StartExecutionResponse {
+            execution_id: execution.to_string(),
+            request_id: checked.request_id.clone(),
+            created,
+        }),
+        other => unreachable!("a start was answered {other:?}"),
+    }
+}

@@ -1,0 +1,105 @@
+//! `WaitExecution`: answered when the execution has ended, or with its state when the time is up.
+
+use std::time::Duration;
+
+use tidemill_core::Partition;
+use tidemill_proto::{
+    convert,
+    v1::{WaitExecutionRequest, WaitExecutionResponse},
+};
+use tidemill_types::{
+    ExecutionId,
+    limits::{EXECUTION_WAIT_MS_DEFAULT, EXECUTION_WAIT_MS_MAX},
+};
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
+
+use super::{client, read};
+use crate::{
+    actor::{AskError, GroupHandle},
+    gateway::{
+        Checks, Open, Origin,
+        check::{CheckResult, invalid},
+        forwarded,
+        route::Kind,
+        status,
+    },
+    work::too_many_watchers,
+};
+
+pub(super) async fn wait(
+    open: &Open,
+    origin: Origin,
+    request: WaitExecutionRequest,
+) -> Result<WaitExecutionResponse, Status> {
+    let node = &open.node;
+    let (id, home) = Checks::execution(&request.execution_id, node).map_err(status)?;
+    let timeout_ms = match request.timeout_ms {
+        0 => EXECUTION_WAIT_MS_DEFAULT,
+        ms if ms <= EXECUTION_WAIT_MS_MAX => ms,
+        _ => {
+            let reason = format!("must be at most {EXECUTION_WAIT_MS_MAX}");
+            return Err(status(invalid("timeout_ms", reason)));
+        }
+    };
+    let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
+    let request = &request;
+    node.on_leader(
+        origin,
+        Kind::Read,
+        home,
+        |home| local(open, home, id, deadline, request.with_output),
+        |channel| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // 0 would mean the default.
+            let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+            let request = WaitExecutionRequest {
+                timeout_ms: left,
+                ..request.clone()
+            };
+            async move { forwarded(client(channel).wait_execution(request).await) }
+        },
+    )
+    .await
+}
+
+async fn local(
+    open: &Open,
+    home: GroupHandle<Partition>,
+    id: ExecutionId,
+    deadline: Instant,
+    with_output: bool,
+) -> CheckResult<WaitExecutionResponse> {
+    let sink = open
+        .node
+        .effects
+        .of(id.partition())
+        .ok_or_else(|| AskError::Unavailable("the partition is not open".into()))?;
+    let mut changes = sink.watch(id).ok_or_else(too_many_watchers)?;
+    let mut is_late = false;
+    loop {
+        changes.seen();
+        let rows = home.read().await?;
+        let row = read::execution(&rows, id)?;
+        let ended = row.state.is_ended();
+        if ended || is_late {
+            let output = if ended && with_output {
+                read::output(&rows, id)?
+            } else {
+                Vec::new()
+            };
+            return Ok(WaitExecutionResponse {
+                execution: Some(convert::execution(id, row)),
+                ended,
+                output,
+            });
+        }
+        drop(rows);
+        tokio::select! {
+            changed = timeout_at(deadline, changes.changed()) => is_late = changed.is_err(),
+            () = open.node.shutdown.cancelled() => {
+                return Err(AskError::Unavailable("the node is shutting down".into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Finding flows: by id or by name, here or at the catalog's leader.
+
+use tidemill_core::{Rejection, Rows};
+use tidemill_proto::v1::GetFlowRequest;
+use tidemill_rows::table::{FlowRow, flow_by_name_key, flow_key};
+use tidemill_types::FlowId;
+use tonic::Status;
+
+use super::client;
+use crate::{
+    actor::AskError,
+    gateway::{
+        Open, Origin,
+        check::{CheckResult, FlowRef},
+        forwarded,
+        route::Kind,
+        status,
+    },
+    rows::{get, stored},
+};
+
+/// A flow's row, by id or name.
+pub(super) fn find(rows: &dyn Rows, flow: &FlowRef) -> CheckResult<(FlowId, FlowRow)> {
+    let not_found = || AskError::Rejected(Rejection::FlowNotFound(flow.to_string()));
+    let id = match flow {
+        FlowRef::Id(id) => *id,
+        FlowRef::Name(name) => id_of(rows, name)?.ok_or_else(not_found)?,
+    };
+    let row = stored(rows, &flow_key(id))?.ok_or_else(not_found)?;
+    Ok((id, row))
+}
+
+fn id_of(rows: &dyn Rows, name: &str) -> CheckResult<Option<FlowId>> {
+    let Some(value) = get(rows, &flow_by_name_key(name))? else {
+        return Ok(None);
+    };
+    let id = value
+        .as_ref()
+        .try_into()
+        .map_err(|_| AskError::Corrupt(format!("the id of flow {name:?} cannot be read")))?;
+    Ok(Some(FlowId(id)))
+}
+
+/// The id of a flow that is to exist, as the catalog's leader knows it.
+async fn id_at_leader(open: &Open, flow: &FlowRef) -> Result<FlowId, Status> {
+    let node = &open.node;
+    let text = flow.to_string();
+    node.on_leader(
+        Origin::Client,
+        Kind::Read,
+        &node.catalog,
+        |catalog| async move { find(&catalog.read().await?, flow).map(|(id, _)| id) },
+        |channel| {
+            let request = GetFlowRequest { flow: text.clone() };
+            async move {
+                let answer = forwarded(client(channel).get_flow(request).await)?;
+                let id = answer.flow.map(|flow| flow.id).unwrap_or_default();
+                id.parse().map_err(|_| {
+                    status(AskError::Corrupt(
+                        "the catalog's leader gave a flow without id".into(),
+                    ))
+                })
+            }
+        },
+    )
+    .await
+}
+
+/// The id of a flow. Names are looked up in this node's copy of the catalog first: it may be behind,
+/// so `fresh` asks the leader, for when what was found did not fit.
+pub(in crate::gateway) async fn resolve(
+    open: &Open,
+    flow: &FlowRef,
+    fresh: bool,
+) -> Result<FlowId, Status> {
+    if !fresh {
+        match flow {
+            FlowRef::Id(id) => return Ok(*id),
+            FlowRef::Name(name) => {
+                if let Some(id) = id_of(&open.node.catalog.stale(), name).map_err(status)? {
+                    return Ok(id);
+                }
+            }
+        }
+    }
+    id_at_leader(open, flow).await
+}

@@ -1,0 +1,106 @@
+//! The way of a call to the leader of its group: here, one hop away, or nowhere for now.
+
+use std::time::Duration;
+
+use tidemill_core::Decider;
+use tidemill_replica::PeerChannel;
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::{Response, Status};
+
+use super::{Origin, code_of, is_not_leader, status};
+use crate::{
+    actor::{AskError, GroupHandle},
+    node::Node,
+};
+
+/// How long a call waits for a leader before it is answered `UNAVAILABLE`: longer than an election takes.
+const LEADER_WAIT: Duration = Duration::from_secs(5);
+/// Pause before the same node is asked again, unless there is news of a leader sooner.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether a call changes anything: a lost answer then means that the outcome is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+}
+
+/// The answer of another node.
+pub(crate) fn forwarded<T>(answer: Result<Response<T>, Status>) -> Result<T, Status> {
+    answer.map(Response::into_inner)
+}
+
+impl Node {
+    /// Has a call answered by the group's leader: by `local` when that is this node, by `remote`
+    /// over a connection to it otherwise. Both may be called again after a change of leader, so a
+    /// write must carry its request id.
+    pub(crate) async fn on_leader<D, T, L, LF, R, RF>(
+        &self,
+        origin: Origin,
+        kind: Kind,
+        group: &GroupHandle<D>,
+        local: L,
+        remote: R,
+    ) -> Result<T, Status>
+    where
+        D: Decider,
+        L: Fn(GroupHandle<D>) -> LF,
+        LF: Future<Output = Result<T, AskError>>,
+        R: Fn(PeerChannel) -> RF,
+        RF: Future<Output = Result<T, Status>>,
+    {
+        if origin == Origin::Peer {
+            return local(group.clone()).await.map_err(status);
+        }
+        let mut deadline = Instant::now() + LEADER_WAIT;
+        let mut leadership = group.leadership();
+        // A write whose answer was lost on its way back.
+        let mut may_have_happened = false;
+        loop {
+            let now = *leadership.borrow_and_update();
+            let asked = Instant::now();
+            if now.is_self {
+                match local(group.clone()).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(AskError::NotLeader { .. }) => {}
+                    Err(error) => return Err(status(error)),
+                }
+            } else if let Some(channel) =
+                now.leader.and_then(|node| self.replica.peer_channel(node))
+            {
+                let answer = tokio::select! {
+                    answer = remote(channel) => answer,
+                    // Another one leads: the one that was asked may never answer.
+                    _ = leadership.wait_for(|news| news.leader != now.leader) => {
+                        Err(Status::unavailable("the leader has changed"))
+                    }
+                };
+                match answer {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) if is_not_leader(&error) => {}
+                    Err(error) if code_of(&error).is_some() => return Err(error),
+                    Err(error) => {
+                        tracing::debug!(partition = %group.partition(), leader = ?now.leader, %error, "forwarded call failed");
+                        may_have_happened |= kind == Kind::Write;
+                    }
+                }
+            }
+            if asked.elapsed() > PAUSE {
+                // It had a leader until now: a call that waits for something outlives elections.
+                deadline = Instant::now() + LEADER_WAIT;
+            }
+            if Instant::now() >= deadline {
+                return Err(status(if may_have_happened {
+                    AskError::Unknown
+                } else {
+                    AskError::NotLeader { leader: now.leader }
+                }));
+            }
+            if now.leader.is_none() {
+                let _ = timeout_at(deadline, leadership.changed()).await;
+            } else {
+                let _ = timeout(PAUSE, leadership.changed()).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! All workers that are connected to this node, and the links to the partitions' leaders.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use tidemill_proto::v1::{Completion, CompletionResult, CompletionStatus, Hello, Renewal};
+use tidemill_types::{PartitionId, TaskId, limits::WORKER_SESSIONS_MAX};
+
+use super::{credits::Changes, linger, link::Link, session::Session};
+use crate::{actor::AskError, node::Node};
+
+/// This node as a gateway of workers.
+pub(crate) struct Hub {
+    links: Vec<Arc<Link>>,
+    last_session: AtomicU64,
+    sessions: AtomicU64,
+}
+
+impl Hub {
+    pub fn new(node: &Node) -> Arc<Self> {
+        Arc::new(Self {
+            links: (1..=node.partition_count())
+                .map(|id| Arc::new(Link::new(PartitionId(id), node.config.message_bytes_max)))
+                .collect(),
+            last_session: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
+        })
+    }
+
+    /// Keeps attached to every partition's leader until the node stops.
+    pub fn spawn_links(self: &Arc<Self>, node: &Arc<Node>) {
+        for link in &self.links {
+            let run = Arc::clone(link).run(Arc::clone(self), Arc::clone(node));
+            let node = Arc::clone(node);
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = run => {}
+                    () = linger(&node) => {}
+                }
+            });
+        }
+    }
+
+    pub fn partitions(&self) -> usize {
+        self.links.len()
+    }
+
+    /// A worker connects; its places are said later.
+    pub fn open(&self, hello: Hello) -> Result<Arc<Session>, AskError> {
+        const RETRY_AFTER_MS: u64 = 1_000;
+        if self.sessions.fetch_add(1, Relaxed) >= WORKER_SESSIONS_MAX {
+            self.sessions.fetch_sub(1, Relaxed);
+            return Err(AskError::Overloaded {
+                retry_after_ms: RETRY_AFTER_MS,
+            });
+        }
+        let id = self.last_session.fetch_add(1, Relaxed) + 1;
+        let session = Arc::new(Session::new(id, hello, self.links.len()));
+        for link in &self.links {
+            link.open(&session);
+        }
+        Ok(session)
+    }
+
+    /// A worker goes. Its leases run out by themselves.
+    pub fn close(&self, session: &Session) {
+        for link in &self.links {
+            link.close(session.id);
+        }
+        self.sessions.fetch_sub(1, Relaxed);
+    }
+
+    /// Says limits again that have changed.
+    pub fn say(&self, session: &Session, changes: Changes) {
+        for partition in changes {
+            self.links[partition].say(session.id);
+        }
+    }
+
+    fn link_of(&self, task: &TaskId) -> Option<&Arc<Link>> {
+        let partition = task.step.execution.partition();
+        self.links.get(usize::from(partition.0).checked_sub(1)?)
+    }
+
+    /// A worker's answer: frees its place at once, and goes to the partition's leader.
+    pub async fn complete(&self, session: &Session, completion: Completion) {
+        let answer = |status: CompletionStatus, message: String| CompletionResult {
+            task_id: completion.task_id.clone(),
+            status: status.into(),
+            message,
+        };
+        let task = match completion.task_id.parse::<TaskId>() {
+            Ok(task) => task,
+            Err(error) => {
+                session.result(answer(CompletionStatus::Invalid, error.to_string()));
+                return;
+            }
+        };
+        let Some(link) = self.link_of(&task) else {
+            session.result(answer(CompletionStatus::LeaseLost, String::new()));
+            return;
+        };
+        let changes = session.free(&completion.task_id);
+        self.say(session, changes);
+        link.complete(session.id, task, completion).await;
+    }
+
+    /// A message that is ordered after everything said to this partition's leader so far: its answer
+    /// says that whatever the leader gave out before has arrived.
+    pub async fn fence(&self, session: &Session, partition: usize) -> String {
+        self.links[partition].fence(session.id).await
+    }
+
+    /// A worker still works.
+    pub fn renew(&self, session: &Session, renewal: Renewal) {
+        match renewal.task_id.parse::<TaskId>() {
+            Ok(task) if self.link_of(&task).is_some() => {
+                if let Some(link) = self.link_of(&task) {
+                    link.renew(session.id, renewal);
+                }
+            }
+            // It cannot be held: the worker is to stop.
+            Ok(_) | Err(_) => {
+                let changes = session.lose(renewal.task_id);
+                self.say(session, changes);
+            }
+        }
+    }
+}
