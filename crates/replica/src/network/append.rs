@@ -58,11 +58,17 @@ pub(super) async fn open<S>(
     link: &Arc<Link>,
     group: PartitionId,
     failure: Failure,
-    input: S,
+    mut input: S,
 ) -> Result<Answers, RPCError<Types>>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
 {
+    // openraft waits out its backoff inside of `input`. Where a connection fails at once, as to a node that
+    // is down, nobody would ask `input` for anything, and the leader would try again without a pause.
+    let Some(first) = input.next().await else {
+        return Ok(Box::pin(stream::empty()));
+    };
+    let input = stream::once(std::future::ready(first)).chain(input);
     let in_flight = Arc::new(InFlight {
         room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
         sent_at: Mutex::new(VecDeque::new()),
