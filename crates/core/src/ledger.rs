@@ -197,8 +197,13 @@ impl Ledger {
 
     /// Deletes all rows that begin with `prefix`, none of which may be read or written again.
     pub fn delete_prefix(&mut self, prefix: Key) {
-        let to = after_prefix(&prefix).expect("a table's prefix is not all 0xff");
-        self.ranges.push((prefix, to.into()));
+        let to = Key::from(after_prefix(&prefix).expect("a table's prefix is not all 0xff"));
+        // Ranges are applied first: what this batch has written itself would outlive them.
+        let gone = self.pending.range(prefix.clone()..to.clone());
+        for key in gone.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.pending.remove(&key);
+        }
+        self.ranges.push((prefix, to));
     }
 
     /// Appends a record to the journal.
@@ -420,6 +425,16 @@ mod tests {
         ledger.put(key(2), value("a"));
         ledger.delete(key(2));
         assert_eq!(ledger.take(1), vec![Mutation::Delete { key: key(2) }]);
+    }
+
+    #[test]
+    fn a_deleted_prefix_takes_along_what_the_same_batch_wrote() {
+        let mut rows = MemoryRows::default();
+        let mut ledger = ledger(&rows);
+        ledger.put(key(1), value("a"));
+        ledger.delete_prefix(Bytes::copy_from_slice(&[0, 1, 0x20]));
+        rows.apply(&ledger.take(1));
+        assert_eq!(rows.iter().count(), 0);
     }
 
     #[test]
