@@ -28,14 +28,15 @@ impl Partition {
         if !self.hydrate(id.execution, rows)? {
             return Ok(CompletionStatus::LeaseLost);
         }
-        let Some(step) = self
-            .executions
-            .get(&id.execution)
-            .and_then(|e| e.steps.get(&id.step))
-        else {
+        let Some((step, is_builtin)) = self.executions.get(&id.execution).and_then(|e| {
+            let step = e.steps.get(&id.step)?;
+            Some((step, e.node(step.node).builtin.is_some()))
+        }) else {
             return Ok(CompletionStatus::LeaseLost);
         };
-        if attempt == 0 || attempt != step.attempt || step.state != StepState::Running {
+        // A built-in step that waits is running too, and no worker holds it.
+        let is_held = step.state == StepState::Running && !is_builtin;
+        if attempt == 0 || attempt != step.attempt || !is_held {
             return Ok(if attempt != 0 && attempt == step.completed_attempt {
                 CompletionStatus::Already
             } else {

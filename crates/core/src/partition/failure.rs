@@ -11,7 +11,7 @@ use tidemill_types::{
     limits::{ERROR_CODE_BYTES_MAX, ERROR_DETAILS_BYTES_MAX, ERROR_MESSAGE_BYTES_MAX},
 };
 
-use super::{Partition, cut};
+use super::{Partition, SYSTEM, cut};
 use crate::{
     command::Targets,
     flow::{On, RetryPolicy},
@@ -30,13 +30,20 @@ impl Partition {
         };
         let retry = execution.node(step.node).retry;
         let failures = step.failures + 1;
+        // An attempt that we end ourselves was completed by nobody: its worker, late, is to hear that
+        // the lease is lost, not that its answer was taken before.
+        let completed_attempt = if actor == SYSTEM {
+            step.completed_attempt
+        } else {
+            step.attempt
+        };
         if !error.fatal && failures < retry.max_attempts {
             let delay_ms = backoff_ms(&retry, failures, id);
             let due = now.plus_millis(delay_ms);
             self.change_step(id, |step| {
                 step.state = StepState::RetryWait;
                 step.failures = failures;
-                step.completed_attempt = step.attempt;
+                step.completed_attempt = completed_attempt;
                 step.due_at = Some(due);
                 step.error = Some(error.clone());
             });
@@ -53,7 +60,7 @@ impl Partition {
         }
         self.change_step(id, |step| {
             step.failures = failures;
-            step.completed_attempt = step.attempt;
+            step.completed_attempt = completed_attempt;
         });
         self.fail_for_good(id, error, actor);
         self.settle(id.execution);
@@ -111,7 +118,7 @@ impl Partition {
 
     /// A step is dead for a reason of our own.
     pub(super) fn bury(&mut self, id: StepId, error: ErrorRow) {
-        self.bury_as(id, error, super::SYSTEM);
+        self.bury_as(id, error, SYSTEM);
     }
 
     fn bury_as(&mut self, id: StepId, error: ErrorRow, actor: &str) {

@@ -77,7 +77,9 @@ impl Partition {
             step.state = StepState::Succeeded;
             step.ended_at = Some(now);
             step.due_at = None;
-            step.completed_attempt = step.attempt;
+            if actor != SYSTEM {
+                step.completed_attempt = step.attempt;
+            }
             step.first_output = first_output;
             step.outputs = outputs;
         });

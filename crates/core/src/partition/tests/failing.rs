@@ -128,6 +128,15 @@ fn an_attempt_runs_into_the_nodes_timeout_whatever_is_renewed() {
         bench.steps(id)[&0].error.as_ref().map(|e| e.code.as_str()),
         Some("TIMEOUT")
     );
+    let late = Outcome::Success {
+        messages: vec![],
+        node_state: None,
+    };
+    assert_eq!(
+        bench.complete(task, late),
+        CompletionStatus::LeaseLost,
+        "nobody's answer was taken for this attempt"
+    );
     assert_eq!(bench.state(id), ExecutionState::Failed);
 }
 

@@ -196,3 +196,27 @@ fn the_journal_is_gapless_and_chained() {
         before = entry.hash;
     }
 }
+
+#[test]
+fn a_worker_cannot_complete_a_step_that_waits() {
+    let mut bench = Bench::with_worker(1);
+    let flow = bench.arm(
+        "name: wait\ngraph:\n  nodes: [{id: a, componentId: wait, function: delay, fields: {duration: 1h}}]\n  edges: []\n",
+    );
+    let id = bench.start(flow, json!(1));
+    let task = TaskId {
+        step: StepId {
+            execution: id,
+            step: 0,
+        },
+        attempt: 1,
+    };
+    let forged = Outcome::Success {
+        messages: vec![],
+        node_state: None,
+    };
+    assert_eq!(bench.complete(task, forged), CompletionStatus::LeaseLost);
+    assert_eq!(bench.step_states(id), [StepState::Running]);
+    bench.advance(60 * 60 * 1_000);
+    assert_eq!(bench.state(id), ExecutionState::Succeeded);
+}
