@@ -1,0 +1,84 @@
+//! What a run can be told, and the bugs that can be planted in it.
+
+/// A bug, built into the simulator's shell or into what it feeds the core: each must be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Planted {
+    /// Apply admits every batch, whatever its epoch and number.
+    SkipFence,
+    /// A completion with a stale attempt is taken for one of the current attempt.
+    LeaseNotFenced,
+    /// The last journal record of a batch is written twice.
+    JournalRecordTwice,
+    /// Request ids are looked for in the leader's memory only, not in rows.
+    RequestIdForgotten,
+    /// After a refusal a leader proposes what it had decided again, in its new epoch.
+    BatchReproposed,
+    /// A replica that is rebuilt from another one's rows comes without the fence row.
+    SnapshotWithoutFence,
+    /// Clients are answered when a batch is proposed.
+    AnswerBeforeCommit,
+    /// A new leader reads rows before its `EpochStart` is applied.
+    RecoverTooEarly,
+    /// A read is answered by whoever thinks that it leads, without a barrier.
+    ReadWithoutBarrier,
+    /// A retry's timer is not written.
+    TimerForgotten,
+    /// A new leader goes by its own clock, not by the fence's time.
+    TimeGoesBack,
+    /// The counter of live steps in the execution's row is one too high after a fan-out.
+    CounterOff,
+}
+
+impl Planted {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::SkipFence,
+        Self::LeaseNotFenced,
+        Self::JournalRecordTwice,
+        Self::RequestIdForgotten,
+        Self::BatchReproposed,
+        Self::SnapshotWithoutFence,
+        Self::AnswerBeforeCommit,
+        Self::RecoverTooEarly,
+        Self::ReadWithoutBarrier,
+        Self::TimerForgotten,
+        Self::TimeGoesBack,
+        Self::CounterOff,
+    ];
+
+    /// The bug with this name, as its `Debug` form writes it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| format!("{p:?}") == name)
+    }
+}
+
+/// How a run goes.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Nodes; each holds a replica of every group.
+    pub nodes: usize,
+    /// Partitions besides the catalog.
+    pub partitions: u16,
+    /// How long faults and clients go on, in simulated milliseconds.
+    pub faults_ms: u64,
+    /// How long everything may take to come to rest afterwards.
+    pub rest_ms_max: u64,
+    /// Keep the trace as text.
+    pub verbose: bool,
+    /// A bug to be found.
+    pub planted: Option<Planted>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            partitions: 2,
+            faults_ms: 120_000,
+            rest_ms_max: 3_600_000,
+            verbose: false,
+            planted: None,
+        }
+    }
+}
