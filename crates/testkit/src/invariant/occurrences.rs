@@ -1,6 +1,6 @@
 //! I3: one ledger row per occurrence, none missing.
 //!
-//! **Not checked yet.** It comes with triggers: no schedule actor exists, so there is no ledger of
-//! occurrences to look at. When it does, this file gets the checker: for every flow that was armed
-//! with a schedule, the nominal times between arming and disarming, computed from the schedule alone,
-//! must be exactly the rows of the ledger.
+//! **Not checked yet**: the simulated flows have no schedules. What is needed: flows with a schedule
+//! in `simulation/flows.rs` (and a stop of each when faults end, or nothing ever comes to rest), and
+//! here, for every flow that was armed, the nominal times between arming and disarming, computed from
+//! the schedule alone, which must be exactly the rows of the ledger.
