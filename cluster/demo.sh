@@ -103,11 +103,7 @@ say ""
 sed 's/[,{}]/\n/g' "$work/executions.json" | sed -n 's/^ *"\([a-z0-9_]*\)": *\(.*\)$/  \1 \2/p'
 
 title "The schedule of every second kept firing"
-if "$bin" schedule ledger demo-tick --help > /dev/null 2>&1; then
-  run schedule ledger demo-tick
-else
-  run execution list demo-tick --limit 10
-fi
+run schedule ledger demo-tick
 
 title "Commits in sequence per execution (demo-orders: a built-in step and three worker steps)"
 http_port=$((TIDEMILL_CLUSTER_PORT + 30))

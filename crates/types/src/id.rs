@@ -49,7 +49,7 @@ impl fmt::Display for NodeId {
 /// Why a text is not an id.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{text:?} is not a {kind} id: expected {prefix} followed by 26 characters of 0-9 and a-z without i, l, o, u"
+    "{text:?} is no {kind} id: expected {prefix} followed by 26 characters of 0-9 and a-z without i, l, o, u"
 )]
 pub struct IdError {
     kind: &'static str,
@@ -210,7 +210,7 @@ impl fmt::Display for TaskId {
 
 /// Why a text is not a task id.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is not a task id: expected <execution id>/<step number>/<attempt>")]
+#[error("{0:?} is no task id: expected <execution id>/<step number>/<attempt>")]
 pub struct TaskIdError(String);
 
 impl FromStr for TaskId {
