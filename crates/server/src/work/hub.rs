@@ -7,6 +7,7 @@ use std::sync::{
 
 use tidemill_proto::v1::{Completion, CompletionResult, CompletionStatus, Hello, Renewal};
 use tidemill_types::{PartitionId, TaskId, limits::WORKER_SESSIONS_MAX};
+use tokio::sync::watch;
 
 use super::{credits::Changes, linger, link::Link, session::Session};
 use crate::{actor::AskError, node::Node};
@@ -15,7 +16,7 @@ use crate::{actor::AskError, node::Node};
 pub(crate) struct Hub {
     links: Vec<Arc<Link>>,
     last_session: AtomicU64,
-    sessions: AtomicU64,
+    sessions: watch::Sender<u64>,
 }
 
 impl Hub {
@@ -25,7 +26,7 @@ impl Hub {
                 .map(|id| Arc::new(Link::new(PartitionId(id), node.config.message_bytes_max)))
                 .collect(),
             last_session: AtomicU64::new(0),
-            sessions: AtomicU64::new(0),
+            sessions: watch::Sender::new(0),
         })
     }
 
@@ -33,13 +34,23 @@ impl Hub {
     pub fn spawn_links(self: &Arc<Self>, node: &Arc<Node>) {
         for link in &self.links {
             let run = Arc::clone(link).run(Arc::clone(self), Arc::clone(node));
-            let node = Arc::clone(node);
+            let (hub, node) = (Arc::clone(self), Arc::clone(node));
             tokio::spawn(async move {
                 tokio::select! {
                     () = run => {}
-                    () = linger(&node) => {}
+                    () = hub.left(&node) => {}
                 }
             });
+        }
+    }
+
+    /// Waits until the node has begun to stop and all workers have gone, or have had their time.
+    async fn left(&self, node: &Node) {
+        node.shutdown.cancelled().await;
+        let mut sessions = self.sessions.subscribe();
+        tokio::select! {
+            _ = sessions.wait_for(|sessions| *sessions == 0) => {}
+            () = linger(node) => {}
         }
     }
 
@@ -50,8 +61,12 @@ impl Hub {
     /// A worker connects; its places are said later.
     pub fn open(&self, hello: Hello) -> Result<Arc<Session>, AskError> {
         const RETRY_AFTER_MS: u64 = 1_000;
-        if self.sessions.fetch_add(1, Relaxed) >= WORKER_SESSIONS_MAX {
-            self.sessions.fetch_sub(1, Relaxed);
+        let has_room = self.sessions.send_if_modified(|sessions| {
+            let has_room = *sessions < WORKER_SESSIONS_MAX;
+            *sessions += u64::from(has_room);
+            has_room
+        });
+        if !has_room {
             return Err(AskError::Overloaded {
                 retry_after_ms: RETRY_AFTER_MS,
             });
@@ -69,7 +84,7 @@ impl Hub {
         for link in &self.links {
             link.close(session.id);
         }
-        self.sessions.fetch_sub(1, Relaxed);
+        self.sessions.send_modify(|sessions| *sessions -= 1);
     }
 
     /// Says limits again that have changed.

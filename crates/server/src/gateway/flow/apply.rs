@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn exactly_one_document() {
-        let one = "name: a\ngraph: {nodes: [{id: n, componentId: log, function: log}]}";
+        let one = "name: a\ngraph: {nodes: [{id: n, componentId: log, function: write}]}";
         document(one).expect("one");
         let two = format!("{one}\n---\n{one}");
         let error = document(&two).expect_err("two").to_string();
