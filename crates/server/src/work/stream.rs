@@ -1,6 +1,11 @@
 //! `WorkerService`: the stream of a worker.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use tidemill_proto::v1::{
     Hello, PollTasksRequest, PollTasksResponse, WorkRequest, WorkResponse,
@@ -25,6 +30,9 @@ use crate::{
 const QUEUE: usize = 2;
 /// How long a new stream may stay without a word.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a leader may take to say that it gives out no more, when the node stops.
+const LEAVE_WAIT: Duration = Duration::from_secs(1);
 
 /// `WorkerService`, on the public port.
 pub(crate) struct WorkerGateway {
@@ -70,7 +78,7 @@ impl WorkerService for WorkerGateway {
         let node = Arc::clone(&self.node);
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = connected.listen(first, inbound) => ended,
+                ended = connected.listen(&node, first, inbound) => ended,
                 ended = connected.tell(&node, &sender) => ended,
                 () = sender.closed() => Ok(()),
                 () = linger(&node) => Err(Status::unavailable("the node is shutting down")),
@@ -116,10 +124,11 @@ impl Connected {
 
     async fn listen(
         &self,
+        node: &Node,
         first: WorkRequest,
         mut inbound: Streaming<WorkRequest>,
     ) -> Result<(), Status> {
-        self.take(first).await;
+        self.take(node, first).await;
         loop {
             self.session.has_room().await;
             let Some(request) = inbound.message().await? else {
@@ -133,16 +142,18 @@ impl Connected {
                     "must be in the first message only",
                 )));
             }
-            self.take(request).await;
+            self.take(node, request).await;
         }
     }
 
-    async fn take(&self, request: WorkRequest) {
+    async fn take(&self, node: &Node, request: WorkRequest) {
         // Places before completions would count those of the completions twice.
         for completion in request.completions {
             self.hub.complete(&self.session, completion).await;
         }
-        if let Some(credits) = request.credits {
+        if let Some(credits) = request.credits
+            && !node.shutdown.is_cancelled()
+        {
             let changes = self.session.set_credits(credits);
             self.hub.say(&self.session, changes);
         }
@@ -157,15 +168,25 @@ impl Connected {
         sender: &mpsc::Sender<Result<WorkResponse, Status>>,
     ) -> Result<(), Status> {
         let gone = |_| Status::cancelled("the worker has gone");
-        let mut is_told = false;
+        let mut leaving = pin!(self.leave(node));
+        let mut give_up = pin!(give_up(node));
+        // Sent when the node begins to stop; empty when all are answered.
+        let mut fences: Option<HashSet<String>> = None;
+        let (mut is_leaving, mut is_told) = (false, false);
         loop {
             // Room first: what comes up while the message before is sent shares this one.
             let place = sender.reserve().await.map_err(gone)?;
-            if let Some(answer) = self.session.take() {
+            if let Some(mut answer) = self.session.take() {
+                if let Some(fences) = &mut fences {
+                    answer
+                        .results
+                        .retain(|result| !fences.remove(&result.task_id));
+                }
                 place.send(Ok(answer));
                 continue;
             }
-            if node.shutdown.is_cancelled() && !is_told {
+            let has_all = fences.as_ref().is_some_and(HashSet::is_empty);
+            if (has_all || is_leaving) && !is_told {
                 is_told = true;
                 place.send(Ok(WorkResponse {
                     draining: true,
@@ -176,10 +197,29 @@ impl Connected {
             drop(place);
             tokio::select! {
                 () = self.session.news.notified() => {}
-                () = node.shutdown.cancelled(), if !is_told => {}
+                sent = &mut leaving, if fences.is_none() => fences = Some(sent),
+                () = &mut give_up, if !is_leaving => is_leaving = true,
             }
         }
     }
+
+    /// When the node begins to stop: wants no more tasks, and asks every leader for an answer behind all
+    /// that it has given out. A task that came after the worker was told to go would be left to its lease.
+    async fn leave(&self, node: &Node) -> HashSet<String> {
+        node.shutdown.cancelled().await;
+        self.hub.say(&self.session, self.session.end_credits());
+        let mut fences = HashSet::new();
+        for partition in 0..self.hub.partitions() {
+            fences.insert(self.hub.fence(&self.session, partition).await);
+        }
+        fences
+    }
+}
+
+/// The worker is told to go in any case, early enough for its last completions.
+async fn give_up(node: &Node) {
+    node.shutdown.cancelled().await;
+    tokio::time::sleep(LEAVE_WAIT).await;
 }
 
 pub(super) fn check_hello(hello: &Hello) -> CheckResult<()> {
