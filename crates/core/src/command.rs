@@ -63,6 +63,8 @@ pub struct StartExecution {
     pub tracestate: String,
     /// Makes the execution's id unique.
     pub entropy: u64,
+    /// A repeat of the request id is the same request, whatever its message.
+    pub request_id_only: bool,
 }
 
 /// Cancels an execution.

@@ -38,9 +38,9 @@ use tidemill_types::{
     schedule::{CatchUpPolicy, OverlapPolicy},
 };
 
-pub use compile::ScheduleError;
+pub use compile::{ScheduleError, instant_ms};
 use cursor::{Cron, Cursor};
-pub use occurrence::{Occurrence, OccurrenceNote};
+pub use occurrence::{Occurrence, OccurrenceNote, local_text};
 use zone::Meaning;
 
 /// A schedule, checked and ready to answer when it is due.

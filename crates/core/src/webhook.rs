@@ -164,8 +164,8 @@ pub fn message(
         attachments,
         metadata: to_json(&metadata),
     };
-    let bytes = message.payload_len();
-    if bytes > bytes_max {
+    if !message.is_within(bytes_max) {
+        let bytes = message.payload_len();
         return Err(WebhookError::TooLarge { bytes, bytes_max });
     }
     Ok(message)

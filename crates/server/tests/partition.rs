@@ -69,6 +69,7 @@ fn start_of(flow: FlowId, n: u64) -> PartitionCommand {
         traceparent: String::new(),
         tracestate: String::new(),
         entropy: n,
+        request_id_only: false,
     })
 }
 

@@ -82,6 +82,8 @@ pub const PAGE_SIZE_DEFAULT: u32 = 50;
 pub const MESSAGE_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
 /// Most bytes in one message that a server can be configured to take.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most bytes of what stands beside a message's data and attachments: headers, names, metadata.
+pub const MESSAGE_HEAD_BYTES_MAX: usize = 128 * 1024;
 /// Most steps in one execution.
 pub const EXECUTION_STEPS_MAX: u32 = 100_000;
 /// Most messages that one step may give, and most steps that they may make together.
@@ -233,3 +235,13 @@ pub const WEBHOOK_TOLERANCE_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 pub const WEBHOOK_NAME_CHARS_MAX: usize = 128;
 /// Most signatures looked at in one request.
 pub const WEBHOOK_SIGNATURES_MAX: usize = 16;
+/// Most webhook requests that one node starts executions for at once.
+pub const WEBHOOKS_PER_NODE_MAX: usize = 1_024;
+/// Most of them for one flow, so that one does not take the places of all.
+pub const WEBHOOKS_PER_FLOW_MAX: usize = 512;
+/// Most flows of webhook requests that one node looks for at once.
+pub const WEBHOOK_LOOKUPS_MAX: usize = 1_024;
+/// Most bytes of webhook bodies that one node holds at once.
+pub const WEBHOOK_BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most connections to the HTTP port: many are idle, and each costs little.
+pub const HTTP_CONNECTIONS_MAX: usize = 20_000;

@@ -30,13 +30,11 @@ impl Partition {
         let partition = self.ledger.partition();
         let message = command.message.to_bytes();
         let hash = payload_hash(&message);
-        let fingerprint = Hash(
-            Sha256::new()
-                .chain_update(command.flow.0)
-                .chain_update(hash.0)
-                .finalize()
-                .into(),
-        );
+        let mut digest = Sha256::new().chain_update(command.flow.0);
+        if !command.request_id_only {
+            digest.update(hash.0);
+        }
+        let fingerprint = Hash(digest.finalize().into());
         let request_key = start_request_key(partition, &command.request_id);
         if let Some(request) = self.ledger.read::<RequestRow>(rows, &request_key)? {
             return Ok(if request.fingerprint == fingerprint {
@@ -55,7 +53,7 @@ impl Partition {
             return Ok(Err(Rejection::FlowNotActive(command.flow)));
         };
         let limit = self.config.message_bytes_max;
-        if command.message.payload_len() > limit {
+        if !command.message.is_within(limit) {
             return Ok(Err(Rejection::invalid(
                 "message",
                 format!(

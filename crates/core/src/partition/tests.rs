@@ -154,6 +154,7 @@ impl Bench {
             traceparent: String::new(),
             tracestate: String::new(),
             entropy: self.entropy,
+            request_id_only: false,
         })
     }
 

@@ -23,6 +23,20 @@ pub struct ScheduleError {
     pub message: String,
 }
 
+/// The milliseconds since the Unix epoch of an instant in RFC 3339.
+///
+/// # Errors
+/// What is allowed, when it is none.
+pub fn instant_ms(text: &str) -> Result<i64, String> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|instant| instant.timestamp_millis())
+        .map_err(|_| {
+            "not an instant; allowed is RFC 3339, such as 2026-01-31T08:00:00Z or \
+             2026-01-31T08:00:00+01:00"
+                .to_owned()
+        })
+}
+
 impl Schedule {
     /// Checks a schedule; on failure, every problem that it has.
     pub fn compile(spec: &ScheduleSpec) -> Result<Self, Vec<ScheduleError>> {
@@ -119,14 +133,7 @@ impl Problems {
     }
 
     fn instant(&mut self, pointer: &str, text: Option<&str>) -> Option<i64> {
-        let result = DateTime::parse_from_rfc3339(text?)
-            .map(|instant| instant.timestamp_millis())
-            .map_err(|_| {
-                "not an instant; allowed is RFC 3339, such as 2026-01-31T08:00:00Z or \
-                 2026-01-31T08:00:00+01:00"
-                    .to_owned()
-            });
-        self.keep(pointer, result)
+        self.keep(pointer, instant_ms(text?))
     }
 
     fn duration(

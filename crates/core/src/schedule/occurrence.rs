@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use chrono::NaiveDateTime;
+use chrono::{DateTime, NaiveDateTime};
+use tidemill_types::Timestamp;
 
 /// One time at which a schedule is due, whether it then fires or not.
 ///
@@ -20,6 +21,29 @@ pub struct Occurrence {
     pub note: Option<OccurrenceNote>,
     /// Whether it fires. If not, `note` says why.
     pub fires: bool,
+}
+
+impl Occurrence {
+    /// The local time that the schedule names, without offset: `2027-03-28T02:30:00`.
+    pub fn nominal_text(&self) -> String {
+        text(self.nominal)
+    }
+
+    /// What a change of the clock does to it; empty when nothing.
+    pub fn note_text(&self) -> String {
+        self.note.map(|note| note.to_string()).unwrap_or_default()
+    }
+}
+
+/// A local time that is stored as if it were UTC, without offset.
+pub fn local_text(nominal: Timestamp) -> String {
+    DateTime::from_timestamp_millis(nominal.as_millis())
+        .map(|at| text(at.naive_utc()))
+        .unwrap_or_default()
+}
+
+fn text(local: NaiveDateTime) -> String {
+    local.format("%Y-%m-%dT%H:%M:%S%.f").to_string()
 }
 
 /// What a change of local time does to an occurrence.
@@ -52,5 +76,20 @@ impl fmt::Display for OccurrenceNote {
             Self::FirstOfTwo => "local time exists twice (clock put back): the first of the two",
             Self::SecondOfTwo => "local time exists twice (clock put back): the second of the two",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_times_have_no_offset_and_no_needless_fraction() {
+        for (ms, expected) in [
+            (1_806_201_000_000, "2027-03-28T02:30:00"),
+            (1_806_201_000_500, "2027-03-28T02:30:00.500"),
+        ] {
+            assert_eq!(local_text(Timestamp::from_millis(ms)), expected);
+        }
     }
 }

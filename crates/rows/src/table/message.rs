@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tidemill_types::ExecutionId;
+use tidemill_types::{ExecutionId, limits::MESSAGE_HEAD_BYTES_MAX};
 
 use super::step::{numbered, of_execution};
 use crate::{
@@ -28,7 +28,23 @@ stored! {
 }
 
 impl MessageRow {
-    /// Bytes of payload: what the limit on messages counts.
+    /// Whether a message that comes from outside is small enough: so many bytes of data and attachments,
+    /// and as many beside them as headers need. A file as large as the limit is to fit, whatever the
+    /// headers that come with it.
+    #[must_use]
+    pub fn is_within(&self, bytes_max: usize) -> bool {
+        let attachments: usize = self.attachments.values().map(Bytes::len).sum();
+        // Without data a message has `{}`, which is not the sender's.
+        let data = if self.data.len() > 2 {
+            self.data.len()
+        } else {
+            0
+        };
+        let content = data + attachments;
+        content <= bytes_max && self.payload_len() - content <= MESSAGE_HEAD_BYTES_MAX
+    }
+
+    /// Bytes of payload.
     #[must_use]
     pub fn payload_len(&self) -> usize {
         self.data.len()

@@ -114,7 +114,7 @@ impl Checks {
     pub fn message(field: &str, message: v1::Message, bytes_max: usize) -> CheckResult<MessageRow> {
         let mut row = convert::message_row(message);
         let len = row.payload_len();
-        if len > bytes_max {
+        if !row.is_within(bytes_max) {
             let reason = format!("has {len} bytes, at most {bytes_max} are allowed");
             return Err(invalid(field, reason));
         }

@@ -164,6 +164,7 @@ impl Clients {
                     traceparent: String::new(),
                     tracestate: String::new(),
                     entropy: env.random.draw(),
+                    request_id_only: false,
                 })),
             ),
             Op::Cancel(execution) => (

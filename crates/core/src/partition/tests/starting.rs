@@ -43,6 +43,44 @@ fn three_worker_steps_take_four_batches() {
 }
 
 #[test]
+fn a_request_id_may_stand_for_the_request_whatever_its_message() {
+    let mut bench = Bench::new();
+    let (flow, other) = (bench.arm(&chain(1)), bench.arm(&chain(1)));
+    let command = |bench: &mut Bench, flow, data| {
+        let PartitionCommand::Start(command) = bench.start_command(flow, data, "same") else {
+            panic!("no start")
+        };
+        PartitionCommand::Start(StartExecution {
+            request_id_only: true,
+            ..command
+        })
+    };
+    let first = command(&mut bench, flow, json!(1));
+    let Ok(PartitionReply::Started {
+        execution,
+        created: true,
+    }) = bench.ask(first)
+    else {
+        panic!("not started")
+    };
+    let again = command(&mut bench, flow, json!(2));
+    let reply = bench.ask(again);
+    assert_eq!(
+        reply,
+        Ok(PartitionReply::Started {
+            execution,
+            created: false
+        })
+    );
+    // Of another flow it is another request, and so it is when the message counts.
+    let refused = Err(Rejection::RequestIdReused("same".into()));
+    let elsewhere = command(&mut bench, other, json!(1));
+    assert_eq!(bench.ask(elsewhere), refused);
+    let counted = bench.start_command(flow, json!(1), "same");
+    assert_eq!(bench.ask(counted), refused);
+}
+
+#[test]
 fn a_request_id_starts_one_execution() {
     let mut bench = Bench::new();
     let flow = bench.arm(&chain(1));

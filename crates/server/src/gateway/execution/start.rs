@@ -23,9 +23,10 @@ struct Checked {
     message: MessageRow,
     request_id: String,
     trace: (String, String),
+    request_id_only: bool,
 }
 
-pub(super) async fn start(
+pub(in crate::gateway) async fn start(
     open: &Open,
     origin: Origin,
     request: StartExecutionRequest,
@@ -39,6 +40,7 @@ pub(super) async fn start(
         message: Checks::message("message", message, bytes_max).map_err(status)?,
         request_id: Checks::request_id(request.request_id).map_err(status)?,
         trace,
+        request_id_only: request.request_id_only,
     };
     let id = resolve(open, &flow, false).await?;
     let answer = at_home(open, origin, id, checked).await;
@@ -86,6 +88,7 @@ async fn at_home(
                     traceparent: checked.trace.0.clone(),
                     tracestate: checked.trace.1.clone(),
                 }),
+                request_id_only: checked.request_id_only,
             };
             async move { forwarded(client(channel).start_execution(request).await) }
         },
@@ -106,6 +109,7 @@ async fn local(
         traceparent,
         tracestate,
         entropy: rand::random(),
+        request_id_only: checked.request_id_only,
     });
     match home.ask(command).await? {
         PartitionReply::Started { execution, created } => Ok(StartExecutionResponse {

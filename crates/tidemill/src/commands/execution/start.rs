@@ -79,6 +79,7 @@ impl Start {
                     traceparent: self.trace,
                     tracestate: String::new(),
                 }),
+                ..StartExecutionRequest::default()
             })
             .await?;
         let output = &context.output;
@@ -127,7 +128,7 @@ impl Start {
 }
 
 /// The JSON that was asked for, checked here because a typo should not cost a round trip.
-fn data(text: &str) -> Result<String, Failure> {
+pub fn data(text: &str) -> Result<String, Failure> {
     let most = MESSAGE_BYTES_MAX as u64 + 1;
     let mut bytes = Vec::new();
     let place = match text.strip_prefix('@') {

@@ -93,7 +93,7 @@ impl StartMany {
             flow: self.flow.clone(),
             message: Some(message),
             request_id,
-            trace: None,
+            ..StartExecutionRequest::default()
         };
         let started = client.start_execution(request).await?;
         let state = if self.wait {
