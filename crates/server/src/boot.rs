@@ -49,6 +49,8 @@ const SPACE_INTERVAL: Duration = Duration::from_millis(500);
 /// A peer or client that does not answer pings for this time is gone.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// For the headers of an HTTP request, and between two requests on one connection.
+const HTTP_HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// What one stream may send ahead of its reader: a few messages of the usual size.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -388,14 +390,7 @@ fn serve_http(
     close: CancellationToken,
 ) -> JoinHandle<()> {
     let router = http::router(Arc::clone(monitor));
-    tokio::spawn(async move {
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(close.cancelled_owned())
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "HTTP port ended");
-        }
-    })
+    tokio::spawn(http::serve(listener, router, HTTP_HEADERS_TIMEOUT, close))
 }
 
 fn serve_grpc(

@@ -10,7 +10,9 @@ mod flow;
 mod journal;
 mod page;
 mod route;
+mod schedule;
 mod status;
+pub(crate) mod webhook;
 
 use std::sync::Arc;
 
@@ -21,7 +23,8 @@ use tidemill_proto::{
     },
     v1::{
         execution_service_server::ExecutionServiceServer, flow_service_server::FlowServiceServer,
-        journal_service_server::JournalServiceServer, worker_service_server::WorkerServiceServer,
+        journal_service_server::JournalServiceServer,
+        schedule_service_server::ScheduleServiceServer, worker_service_server::WorkerServiceServer,
     },
 };
 use tidemill_types::limits::{GRPC_REQUEST_BYTES_MAX, WORK_MESSAGE_BYTES_MAX};
@@ -103,8 +106,12 @@ impl Gateway {
     fn routes(self) -> Routes {
         let flows =
             FlowServiceServer::new(self.clone()).max_decoding_message_size(GRPC_REQUEST_BYTES_MAX);
-        let executions =
-            ExecutionServiceServer::new(self).max_decoding_message_size(GRPC_REQUEST_BYTES_MAX);
-        Routes::new(flows).add_service(executions)
+        let executions = ExecutionServiceServer::new(self.clone())
+            .max_decoding_message_size(GRPC_REQUEST_BYTES_MAX);
+        let schedules =
+            ScheduleServiceServer::new(self).max_decoding_message_size(GRPC_REQUEST_BYTES_MAX);
+        Routes::new(flows)
+            .add_service(executions)
+            .add_service(schedules)
     }
 }

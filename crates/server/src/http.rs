@@ -1,4 +1,6 @@
-//! The HTTP port, for monitoring: `/live`, `/ready`, `/metrics`.
+//! The HTTP port: webhooks, and for monitoring `/live`, `/ready`, `/metrics`.
+
+mod serve;
 
 use std::{
     sync::{Arc, OnceLock},
@@ -17,7 +19,8 @@ use tidemill_replica::Replica;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, node::Node};
+pub(crate) use self::serve::serve;
+use crate::{gateway::webhook, metrics::Metrics, node::Node};
 
 /// What the port shows; the node comes later.
 pub(crate) struct Monitor {
@@ -38,6 +41,7 @@ struct Ready {
 }
 
 pub(crate) fn router(monitor: Arc<Monitor>) -> Router {
+    let webhooks = webhook::router(Arc::clone(&monitor.node));
     Router::new()
         .route(
             "/live",
@@ -46,6 +50,7 @@ pub(crate) fn router(monitor: Arc<Monitor>) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .with_state(monitor)
+        .merge(webhooks)
 }
 
 impl Monitor {

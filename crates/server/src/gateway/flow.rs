@@ -19,7 +19,7 @@ use tidemill_replica::PeerChannel;
 use tidemill_types::limits::ANSWER_BYTES_MAX;
 use tonic::{Request, Response, Status};
 
-pub(super) use self::find::resolve;
+pub(super) use self::{find::resolve, get::get, versions::get as get_version};
 use super::Gateway;
 
 fn client(channel: PeerChannel) -> FlowServiceClient<PeerChannel> {

@@ -9,7 +9,7 @@ use tonic::Status;
 use super::{client, find::find};
 use crate::gateway::{Checks, Open, Origin, forwarded, route::Kind, status};
 
-pub(super) async fn get(
+pub(in crate::gateway) async fn get(
     open: &Open,
     origin: Origin,
     request: GetFlowRequest,

@@ -77,7 +77,7 @@ fn read_list(
     Ok(answer)
 }
 
-pub(super) async fn get(
+pub(in crate::gateway) async fn get(
     open: &Open,
     origin: Origin,
     request: GetFlowVersionRequest,
