@@ -63,6 +63,7 @@ fn help_is_as_reviewed() {
         &["flow", "publish"],
         &["flow", "start"],
         &["flow", "stop"],
+        &["flow", "trigger"],
         &["flow", "delete"],
         &["execution"],
         &["execution", "start"],
@@ -110,6 +111,104 @@ fn help_is_as_reviewed() {
         text == reviewed,
         "the help changed: UPDATE=1 cargo test -p tidemill help_is_as_reviewed, then review tests/help.txt"
     );
+}
+
+#[test]
+fn a_schedule_is_previewed_without_a_server() {
+    let endpoint = nobody();
+    let preview = |args: &[&str]| {
+        let mut all = vec!["--endpoint", &endpoint, "schedule", "preview"];
+        all.extend(args);
+        tidemill(&all)
+    };
+    // The last Sunday of March 2027: 02:30 does not exist in Berlin.
+    let given = [
+        "--cron",
+        "30 2 * * *",
+        "--timezone",
+        "Europe/Berlin",
+        "--from",
+        "2027-03-27T00:00:00Z",
+    ];
+    let output = preview(&[&given[..], &["--count", "3", "--output", "json"]].concat());
+    ends(&output, 0);
+    let lines: Vec<Value> = out(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON on each line"))
+        .collect();
+    let times: Vec<_> = lines
+        .iter()
+        .map(|line| (line["nominal"].as_str(), line["at"].as_str()))
+        .collect();
+    assert_eq!(
+        times,
+        [
+            (
+                Some("2027-03-27T02:30:00"),
+                Some("2027-03-27T01:30:00.000000Z")
+            ),
+            (
+                Some("2027-03-28T02:30:00"),
+                Some("2027-03-28T01:00:00.000000Z")
+            ),
+            (
+                Some("2027-03-29T02:30:00"),
+                Some("2027-03-29T00:30:00.000000Z")
+            ),
+        ]
+    );
+    assert_eq!(lines[0]["note"], "");
+    assert!(
+        lines[1]["note"]
+            .as_str()
+            .is_some_and(|note| note.contains("does not exist")),
+        "{lines:?}"
+    );
+    let output = preview(&["--schedule", "{\"every\": \"90m\"}", "--count", "1"]);
+    ends(&output, 0);
+    for (wrong, named) in [
+        (["--cron", "0 0 31 2 *"], "--cron"),
+        (["--cron", "* * * *"], "--cron"),
+        (["--schedule", "{\"every\": \"1\"}"], "/every"),
+    ] {
+        let output = preview(&wrong);
+        ends(&output, 1);
+        assert!(err(&output).contains(named), "{}", err(&output));
+    }
+}
+
+#[test]
+fn a_dry_run_shows_the_message_without_a_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("r.http");
+    let path = file.display().to_string();
+    let trigger = |request: &str| {
+        std::fs::write(&file, request).expect("written");
+        tidemill(&[
+            "--endpoint",
+            &nobody(),
+            "flow",
+            "trigger",
+            "orders",
+            "--dry-run",
+            "--request",
+            &path,
+        ])
+    };
+    let output = trigger(
+        "POST /hook/orders/new HTTP/1.1\nAuthorization: x\nContent-Type: application/x-www-form-urlencoded\n\na[b]=1&c=2&c=3",
+    );
+    ends(&output, 0);
+    let message: Value = serde_json::from_str(&out(&output)).expect("JSON");
+    assert_eq!(
+        message["data"],
+        serde_json::json!({"a": {"b": "1"}, "c": ["2", "3"]})
+    );
+    assert_eq!(message["metadata"]["pathSuffix"], "new");
+    assert_eq!(message["headers"].get("authorization"), None);
+    let output = trigger("POST /hook/orders\n\n{}");
+    ends(&output, 1);
+    assert!(err(&output).contains("415"), "{}", err(&output));
 }
 
 #[test]

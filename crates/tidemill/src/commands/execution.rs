@@ -20,6 +20,8 @@ mod start_many;
 mod steps;
 mod watch;
 
+pub use start::data;
+
 /// Run flows and see what became of them.
 #[derive(Debug, Subcommand)]
 pub enum Execution {

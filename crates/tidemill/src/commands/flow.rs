@@ -12,6 +12,7 @@ mod publish;
 mod read;
 mod start;
 mod stop;
+mod trigger;
 mod validate;
 mod versions;
 
@@ -26,6 +27,7 @@ pub enum Flow {
     Publish(publish::Publish),
     Start(start::Start),
     Stop(stop::Stop),
+    Trigger(trigger::Trigger),
     Delete(delete::Delete),
 }
 
@@ -48,6 +50,7 @@ impl Flow {
             Self::Publish(command) => command.run(context).await,
             Self::Start(command) => command.run(context).await,
             Self::Stop(command) => command.run(context).await,
+            Self::Trigger(command) => command.run(context).await,
             Self::Delete(command) => command.run(context).await,
         }
     }

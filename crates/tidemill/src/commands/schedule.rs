@@ -12,6 +12,7 @@ mod preview;
 #[derive(Debug, Subcommand)]
 pub enum Schedule {
     Preview(preview::Preview),
+    #[command(visible_alias = "get")]
     Next(next::Next),
     Ledger(ledger::Ledger),
 }

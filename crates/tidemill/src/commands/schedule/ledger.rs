@@ -2,9 +2,11 @@
 
 use clap::Args;
 use serde_json::{Value, json};
+use tidemill_proto::convert::timestamp;
 use tidemill_sdk::api::{ListOccurrencesRequest, OccurrenceOutcome};
-use tidemill_types::limits::PAGE_SIZE_MAX;
+use tidemill_types::{Timestamp, limits::PAGE_SIZE_MAX};
 
+use super::preview::instant;
 use crate::{
     context::Context,
     failure::Failure,
@@ -17,6 +19,12 @@ use crate::{
 pub struct Ledger {
     /// Id or name.
     flow: String,
+    /// Only from this time on, such as 2027-03-27T00:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    from: Option<Timestamp>,
+    /// Only before this time.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    to: Option<Timestamp>,
     /// Only the last so many; 0 means all.
     #[arg(long, default_value_t = 20, value_name = "COUNT")]
     last: usize,
@@ -33,7 +41,8 @@ impl Ledger {
                     flow: self.flow.clone(),
                     page_size: PAGE_SIZE_MAX,
                     page_token,
-                    ..ListOccurrencesRequest::default()
+                    from: self.from.map(timestamp),
+                    to: self.to.map(timestamp),
                 })
                 .await?;
             occurrences.extend(answer.occurrences);
