@@ -24,7 +24,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     AskError, Envelope, SharedRows,
     poison::Panic,
-    run::{Actor, lost},
+    run::{Actor, lost, read_fence},
     supervised::{Sequences, Supervised, digest, panic_reason},
 };
 
@@ -39,6 +39,8 @@ pub(super) enum End {
     Failed(ProposeError),
     Damaged(Damage),
     Panicked(Panic),
+    /// Another epoch has begun, here or elsewhere: what this one read may be the other's rows.
+    Superseded,
     Stopping,
 }
 
@@ -50,6 +52,7 @@ impl End {
             Self::Failed(_) => "proposal failed",
             Self::Damaged(_) => "rows damaged",
             Self::Panicked(_) => "logic panicked",
+            Self::Superseded => "another epoch has begun",
             Self::Stopping => "stopping",
         }
     }
@@ -174,11 +177,25 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
                 Event::Timer => {}
                 Event::Batch(Ok(())) => self.applied(),
                 Event::Batch(Err(error)) => break End::Failed(error),
+                // Leadership may have been lost and won again unseen: the answers rest on this
+                // epoch's memory, and the barrier only says that this node leads now.
+                Event::Barrier(Ok(())) if self.superseded() => break End::Superseded,
                 Event::Barrier(Ok(())) => self.confirmed(),
                 Event::Barrier(Err(error)) => self.not_confirmed(&error),
             }
         };
+        // A leader that has not noticed its successor reads rows that do not fit its memory. That is
+        // no damage, and no fault of the command.
+        let end = match end {
+            End::Damaged(_) | End::Panicked(_) if self.superseded() => End::Superseded,
+            end => end,
+        };
         self.finish(end).await
+    }
+
+    /// True when the rows are of another epoch than this one.
+    fn superseded(&self) -> bool {
+        read_fence(self.actor.partition, &*self.rows).is_ok_and(|fence| fence.epoch != self.epoch)
     }
 
     /// Decides what has come and is due, then proposes.
@@ -241,7 +258,12 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
                 Ok(())
             }
             Ok(Err(damage)) => {
-                fail(reply, &AskError::Corrupt(damage.to_string()));
+                let error = if self.superseded() {
+                    restarting()
+                } else {
+                    AskError::Corrupt(damage.to_string())
+                };
+                fail(reply, &error);
                 Err(End::Damaged(damage))
             }
             Err(panic) => {
@@ -271,7 +293,8 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         if self.batch_full() || self.stopping || !self.ticks_allowed() {
             return Ok(());
         }
-        let now = (self.actor.options.clock)();
+        // A new leader's clock may be behind the last decision: what is due by that is due.
+        let now = (self.actor.options.clock)().max(self.decider.now());
         if self.decider.next_due().is_none_or(|due| due > now) {
             return Ok(());
         }
@@ -418,7 +441,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
 
     /// How long until the decider has something to do.
     fn until_due(&self) -> Option<Duration> {
-        let now: Timestamp = (self.actor.options.clock)();
+        let now: Timestamp = (self.actor.options.clock)().max(self.decider.now());
         let due = self.decider.next_due()?;
         let micros = u64::try_from(due.0.saturating_sub(now.0)).unwrap_or(0);
         let mut wait = Duration::from_micros(micros).min(TIMER_LOOK);
@@ -501,7 +524,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
             End::LostLeadership => AskError::NotLeader { leader },
             End::Damaged(damage) => AskError::Corrupt(damage.to_string()),
             End::Stopping => AskError::Unavailable("the node is shutting down".into()),
-            End::NotBegun(_) | End::Failed(_) | End::Panicked(_) => restarting(),
+            End::NotBegun(_) | End::Failed(_) | End::Panicked(_) | End::Superseded => restarting(),
         };
         if let (End::Failed(ProposeError::TooLarge { .. }), Some(front)) =
             (&end, self.in_flight.front_mut())

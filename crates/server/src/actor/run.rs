@@ -144,6 +144,10 @@ impl<D: Supervised> Actor<D> {
                     // What a tick proposes may be refused again and again.
                     self.pause(EPOCH_RETRY / 2).await;
                 }
+                End::Superseded => {
+                    self.counts.epoch_failures.add(1);
+                    self.pause(EPOCH_RETRY / 2).await;
+                }
                 End::Damaged(damage) => {
                     self.stop_group(damage.to_string()).await;
                     return false;
@@ -188,10 +192,16 @@ impl<D: Supervised> Actor<D> {
             let guarded = quarantined(self.partition, &*rows)?;
             let config = self.options.config.clone();
             let decider = D::recover(config, self.partition, fence.time, &*rows)?;
-            Ok::<_, Damage>((decider, guarded))
+            // Read again: another epoch may have begun while the rows were read.
+            let fence = read_fence(self.partition, &*rows)?;
+            Ok::<_, Damage>((fence.epoch == epoch, decider, guarded))
         }));
+        let is_superseded =
+            || read_fence(self.partition, &*rows).is_ok_and(|fence| fence.epoch != epoch);
         let (decider, guarded) = match recovered {
-            Ok(Ok(recovered)) => recovered,
+            Ok(Ok((true, decider, guarded))) => (decider, guarded),
+            Ok(Ok((false, ..))) => return End::Superseded,
+            Ok(Err(_)) | Err(_) if is_superseded() => return End::Superseded,
             Ok(Err(damage)) => return End::Damaged(damage),
             Err(panic) => {
                 return End::Panicked(Panic {
@@ -279,7 +289,7 @@ pub(super) async fn lost(leadership: &mut watch::Receiver<Leadership>) {
     let _ = leadership.wait_for(|leadership| !leadership.is_self).await;
 }
 
-fn read_fence(
+pub(super) fn read_fence(
     partition: PartitionId,
     rows: &(dyn tidemill_core::Rows + Send + Sync),
 ) -> Result<Fence, Damage> {
