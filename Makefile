@@ -67,7 +67,7 @@ demo: release ## Three local nodes, the sample flows, 1,000 executions, a killed
 .PHONY: bench
 bench: release ## Measure executions per second and CPU per execution against a local node
 	@cargo build --release -p tidemill-loadtest
-	@TIDEMILL_BIN=$(release_binary) $(CARGO_TARGET_DIR)/release/tidemill-loadtest $(ARGS)
+	@TIDEMILL_BIN=$(release_binary) $(CARGO_TARGET_DIR)/release/tidemill-loadtest $(if $(ARGS),$(ARGS),table)
 
 .PHONY: clean
 clean: ## Remove what was built and local clusters' data (RocksDB's cache stays)

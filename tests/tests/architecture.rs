@@ -49,8 +49,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sdk",
         ],
     ),
-    ("loadtest", &["types", "proto", "sdk"]),
-    ("tests", &[]),
+    ("loadtest", &["types", "proto", "sdk", "tests"]),
+    ("tests", &["types", "sdk"]),
 ];
 
 /// External crates that a crate of ours must not name, as a dependency of any kind that ships.
