@@ -6,6 +6,7 @@
 //! is applied, decide on state that a failed proposal has made doubtful, or await anything slow.
 
 mod counts;
+mod end;
 mod epoch;
 mod log;
 mod poison;

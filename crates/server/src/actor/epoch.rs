@@ -23,6 +23,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     AskError, Envelope, SharedRows,
+    end::End,
     poison::Panic,
     run::{Actor, lost, read_fence},
     supervised::{Sequences, Supervised, digest, panic_reason},
@@ -31,32 +32,6 @@ use super::{
 pub(super) const TICK: &str = "tick";
 /// Wall clocks jump: a timer is looked at again after this time at the latest.
 const TIMER_LOOK: Duration = Duration::from_secs(1);
-
-/// Why an epoch ended.
-pub(super) enum End {
-    NotBegun(ProposeError),
-    LostLeadership,
-    Failed(ProposeError),
-    Damaged(Damage),
-    Panicked(Panic),
-    /// Another epoch has begun, here or elsewhere: what this one read may be the other's rows.
-    Superseded,
-    Stopping,
-}
-
-impl End {
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::NotBegun(_) => "not begun",
-            Self::LostLeadership => "leadership lost",
-            Self::Failed(_) => "proposal failed",
-            Self::Damaged(_) => "rows damaged",
-            Self::Panicked(_) => "logic panicked",
-            Self::Superseded => "another epoch has begun",
-            Self::Stopping => "stopping",
-        }
-    }
-}
 
 /// An answer that waits for what it rests on.
 struct Waiting<D: Supervised> {

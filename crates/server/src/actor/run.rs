@@ -24,7 +24,8 @@ use tokio::{
 use super::{
     ActorOptions, AskError, Envelope, GroupLog,
     counts::Counts,
-    epoch::{End, EpochRun},
+    end::End,
+    epoch::EpochRun,
     poison::{Panic, Poison},
     supervised::{Supervised, digest_of, panic_reason},
 };
