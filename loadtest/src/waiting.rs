@@ -55,7 +55,7 @@ pub async fn run(run: &Run) -> Result<Value> {
                     flow: "sleeper".into(),
                     message: Some(message),
                     request_id: format!("w{number}"),
-                    trace: None,
+                    ..StartExecutionRequest::default()
                 };
                 client.start_execution(request).await?;
             }

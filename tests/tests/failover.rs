@@ -154,7 +154,7 @@ async fn start_on(
                 ..Message::default()
             }),
             request_id: request_id.clone(),
-            trace: None,
+            ..StartExecutionRequest::default()
         };
         // The SDK repeats with the same id; what it gives up on, this repeats with the same id too.
         let execution = loop {
