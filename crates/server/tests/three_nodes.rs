@@ -19,7 +19,12 @@ use tidemill_server::{
     config::ClusterStart,
 };
 use tidemill_types::NodeId;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Code, transport::Channel};
 
@@ -286,5 +291,68 @@ async fn any_node_takes_any_call_and_a_leaving_leader_takes_nothing_with_it() {
     }
     for (step, times) in accepted {
         assert_eq!(times, 1, "{step} took effect more than once");
+    }
+}
+
+const HOOK: &str = "{name: hook, graph: {nodes: [{id: a, componentId: log, function: write}]}}";
+
+/// Posts to the flow `hook`; gives the status line and the rest.
+async fn post(node: &Running, request_id: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(node.http).await.expect("it listens");
+    let request = format!(
+        "POST /hook/hook HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         X-Request-Id: {request_id}\r\nContent-Length: 2\r\n\r\n{{}}"
+    );
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    let (status, rest) = answer.split_once("\r\n").expect("a status line");
+    (status.to_owned(), rest.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn webhooks_are_taken_by_any_node_from_the_moment_that_the_flow_is_active() {
+    let dirs: Vec<_> = (0..3)
+        .map(|_| tempfile::tempdir().expect("a folder"))
+        .collect();
+    let nodes = three(&dirs).await;
+    let mut flows = FlowServiceClient::new(channel(&nodes[0]).await);
+    let apply = ApplyFlowRequest {
+        document: HOOK.into(),
+        ..ApplyFlowRequest::default()
+    };
+    flows.apply_flow(apply).await.expect("applied");
+    let publish = PublishFlowRequest {
+        flow: "hook".into(),
+        ..PublishFlowRequest::default()
+    };
+    flows.publish_flow(publish).await.expect("published");
+    let start = StartFlowRequest {
+        flow: "hook".into(),
+        ..StartFlowRequest::default()
+    };
+    flows.start_flow(start).await.expect("started");
+    // At once, at all three: some may not have heard of it yet.
+    let first = nodes
+        .iter()
+        .zip(0..)
+        .map(|(node, at)| async move { post(node, &format!("first-{at}")).await });
+    for (status, rest) in timeout(WAIT, join_all(first)).await.expect("in time") {
+        assert!(status.contains("200"), "{status} {rest}");
+    }
+    let same = nodes
+        .iter()
+        .cycle()
+        .take(50)
+        .map(|node| async move { post(node, "same").await });
+    let answers = timeout(WAIT, join_all(same)).await.expect("in time");
+    let bodies: Vec<&str> = answers
+        .iter()
+        .map(|(_, rest)| rest.split_once("\r\n\r\n").expect("a body").1)
+        .collect();
+    assert!(bodies[0].contains("exe_"), "{}", bodies[0]);
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
+    for node in nodes {
+        node.drain().await;
     }
 }
