@@ -52,7 +52,7 @@ impl Usage {
             let metrics = http::metrics(&node.http).await?;
             let metric = |name: &str| metrics.get(name).copied().unwrap_or(0.0);
             usage.commits += metric("tidemill_raft_batches_committed_total");
-            usage.syncs += metric("tidemill_store_log_syncs_total");
+            usage.syncs += metric("tidemill_store_fsyncs");
         }
         Ok(usage)
     }

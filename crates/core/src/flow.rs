@@ -1,7 +1,7 @@
 //! Flow documents: read, check, hash and compile them.
 //!
-//! Owns the way from a text to a [`Plan`]: [`parse`] gives documents, [`validate`] says what is wrong with
-//! one, [`canonical_json`] and [`content_hash`] name its content, [`compile`] makes the plan that the
+//! Owns the way from a text to a [`Plan`]: [`parse`] gives documents, [`validate()`] says what is wrong with
+//! one, [`canonical_json`] and [`content_hash`] name its content, [`compile()`] makes the plan that the
 //! interpreter runs. Pure, like all of this crate: what depends on the state (whether a worker component or a
 //! connection exists) is checked by whoever has the state.
 
@@ -32,7 +32,7 @@ pub use validate::validate;
 
 /// Reads the documents of a text: YAML or JSON; one document, an array of documents, or a YAML stream.
 ///
-/// Fails if one of them cannot be read as it is. The problems then include what [`validate`] finds in the
+/// Fails if one of them cannot be read as it is. The problems then include what [`validate()`] finds in the
 /// parts that could be read, of all documents, so that an author sees everything at once.
 pub fn parse(text: &str) -> Result<Vec<FlowDocument>, Vec<Problem>> {
     let mut documents = Vec::new();

@@ -3,7 +3,7 @@
 //! No clock, no randomness, no I/O, no async, no iteration over hash maps: what it needs of those is
 //! a field of the command. So it is tested in microseconds and simulated for simulated years.
 //!
-//! A decision is a reply, rows and journal records (gathered in a [`Ledger`](ledger::Ledger)) and
+//! A decision is a reply, rows and journal records (gathered in a [`Ledger`]) and
 //! effects for the shell. [`Decider`] is how a shell drives it; [`Catalog`] decides for group 0,
 //! [`Partition`] for the groups where flows run.
 

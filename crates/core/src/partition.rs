@@ -2,8 +2,8 @@
 //!
 //! Owns the volatile state of a leader: hydrated executions, queues, leases, sessions, near timers,
 //! compiled plans. All of it can be rebuilt from rows, and is, by [`recover`](Decider::recover). One
-//! file per command; what several commands share stands in [`steps`], [`routing`], [`failure`] and
-//! [`work`].
+//! file per command; what several commands share stands in `steps`, `routing`, `failure` and
+//! `work`.
 
 mod armed;
 mod builtin;

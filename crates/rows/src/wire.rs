@@ -1,6 +1,6 @@
 //! Rows as protobuf, straight from and to our own types.
 //!
-//! [`stored!`] declares a struct and its field numbers in one place and uses prost's primitives for
+//! `stored!` declares a struct and its field numbers in one place and uses prost's primitives for
 //! the bytes: fields in order of their numbers, default values left out, unknown fields skipped. So
 //! equal rows have equal bytes (the journal's hash chain relies on it), and a newer version's fields
 //! do not stop an older one. See `docs/adr/0002-rows.md` for why this is not generated code.

@@ -2,7 +2,7 @@
 //!
 //! Everything is resolved once, when a version is published or loaded: ids to indices, expressions to trees,
 //! defaults to values. The interpreter looks nothing up by name on its way. A plan is made by
-//! [`compile`](super::compile) only, so what it says holds: every index is in range, every incoming edge has
+//! [`compile()`](super::compile()) only, so what it says holds: every index is in range, every incoming edge has
 //! its outgoing one.
 
 use std::collections::BTreeMap;

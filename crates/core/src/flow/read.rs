@@ -2,7 +2,7 @@
 //!
 //! Owns which keys a document has, their types, and what an OIH server adds. Goes on after a problem, so that
 //! all are reported at once, and puts a default where a value cannot be read. What a document means is
-//! [`validate`](super::validate)'s part.
+//! [`validate()`](super::validate())'s part.
 
 mod fields;
 mod schedule;
