@@ -31,7 +31,8 @@ async fn write(nodes: &[Node], count: u64) {
         let Ok(epoch) = group.start_epoch().await else {
             continue;
         };
-        for seq in 1..=left {
+        let batches = left;
+        for seq in 1..=batches {
             if propose(&group, epoch, seq, seq, epoch.index).await.is_err() {
                 break;
             }
