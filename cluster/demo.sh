@@ -11,6 +11,7 @@ set -euo pipefail
 clone=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bin=${TIDEMILL_BIN:?run it by make demo, or set TIDEMILL_BIN}
 executions=${TIDEMILL_DEMO_EXECUTIONS:-1000}
+rate=200 # a second, held to through the outage: each execution's time counts from when it was due
 work=$(mktemp -d "${TMPDIR:-/tmp}/tidemill-demo.XXXXXX")
 export TIDEMILL_CLUSTER_DIR=$work/cluster TIDEMILL_BIN=$bin
 # Ports of its own, so that a cluster that runs already is left alone.
@@ -61,7 +62,7 @@ export TIDEMILL_ENDPOINT
 run cluster status
 
 title "A worker, which serves the sample components"
-"$bin" worker example --concurrency 64 > "$work/worker.log" 2>&1 &
+"$bin" worker example --concurrency 512 > "$work/worker.log" 2>&1 &
 worker_pid=$!
 say "worker example runs as pid $worker_pid"
 
@@ -73,14 +74,14 @@ done
 run flow apply "${flows[@]}" "$clone/cluster/demo/orders.yaml" "$clone/cluster/demo/tick.yaml" --publish --start --timeout 60s
 run flow list
 
-title "$executions executions of demo-orders, and the leader of its partition killed half way"
+title "$executions executions of demo-orders, $rate a second, and the leader of its partition killed half way"
 flow_partition=$("$bin" flow get demo-orders --output json | field partition)
 leader_of() {
   "$bin" cluster status --output json --timeout 2s | tr '{' '\n' | grep "\"id\": *$1[,}]" | grep '"leader"' | field leader
 }
 leader=$(leader_of "$flow_partition")
 say "partition $flow_partition is led by node $leader"
-"$bin" execution start demo-orders --count "$executions" --parallel 32 --wait --timeout 5m --output json \
+"$bin" execution start demo-orders --count "$executions" --rate "$rate" --parallel 1000 --wait --timeout 5m --output json \
   --data '{"n": 7}' > "$work/executions.json" 2> "$work/executions.progress" &
 starter=$!
 half_way() { [ "$(grep -c . "$work/executions.progress")" -gt 0 ] && [ "$(tail -n 1 "$work/executions.progress" | field ended)" -ge $((executions / 2)) ]; }

@@ -22,6 +22,7 @@ Examples:
   tidemill execution start orders --data '{\"customer\": 7}'
   tidemill execution start orders --data @order.json --wait --timeout 2m
   tidemill execution start orders --count 1000 --parallel 32 --wait
+  tidemill execution start orders --count 1000 --rate 200 --parallel 500 --wait
   jq .order today.json | tidemill execution start orders --data - --request-id order-4711
 
 With --wait the exit code is 0 only if the execution succeeded.")]
@@ -40,6 +41,11 @@ pub struct Start {
     /// With --count: how many at once.
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000), requires = "count")]
     parallel: u64,
+    /// With --count: begin so many a second, however slow the answers are; an execution's time is
+    /// then counted from when it should have begun, so that an outage shows. Fewer begin when
+    /// --parallel are under way.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), requires = "count")]
+    rate: Option<u32>,
     /// A W3C traceparent, passed on to every worker.
     #[arg(
         long,
@@ -61,6 +67,7 @@ impl Start {
                 data,
                 count: self.count,
                 parallel: self.parallel,
+                rate: self.rate,
                 wait: self.wait,
                 request_id: self.request.request_id,
             };

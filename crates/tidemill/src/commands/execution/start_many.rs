@@ -28,6 +28,8 @@ pub struct StartMany {
     pub data: String,
     pub count: u64,
     pub parallel: u64,
+    /// Starts per second; none: as fast as answers come.
+    pub rate: Option<u32>,
     pub wait: bool,
     /// Each start's request id begins with it, so that the whole command is safe to repeat.
     pub request_id: String,
@@ -57,7 +59,9 @@ impl StartMany {
                     if number >= spec.count {
                         return Ok::<_, Failure>(done);
                     }
-                    done.push(spec.one(&client, number, timeout).await?);
+                    let due = spec.due(begun, number);
+                    tokio::time::sleep_until(due.into()).await;
+                    done.push(spec.one(&client, number, due, timeout).await?);
                     ended.fetch_add(1, Relaxed);
                 }
             });
@@ -78,8 +82,22 @@ impl StartMany {
         report(context, &all, begun.elapsed(), spec.wait)
     }
 
-    async fn one(&self, client: &Client, number: u64, timeout: Duration) -> Result<One, Failure> {
-        let begun = Instant::now();
+    /// When this start should begin: with a rate, its time is counted from there, for otherwise
+    /// the starts that an outage holds up would not count it.
+    fn due(&self, begun: Instant, number: u64) -> Instant {
+        match self.rate {
+            None => Instant::now(),
+            Some(rate) => begun + Duration::from_secs_f64(number as f64 / f64::from(rate)),
+        }
+    }
+
+    async fn one(
+        &self,
+        client: &Client,
+        number: u64,
+        due: Instant,
+        timeout: Duration,
+    ) -> Result<One, Failure> {
         let request_id = if self.request_id.is_empty() {
             String::new()
         } else {
@@ -104,7 +122,7 @@ impl StartMany {
         };
         Ok(One {
             state,
-            took: begun.elapsed(),
+            took: due.elapsed(),
         })
     }
 }
@@ -173,4 +191,28 @@ fn report(context: &Context, all: &[One], took: Duration, waited: bool) -> Resul
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_due_at_the_rate_that_was_asked_for() {
+        let many = |rate| StartMany {
+            flow: String::new(),
+            data: String::new(),
+            count: 10,
+            parallel: 1,
+            rate,
+            wait: false,
+            request_id: String::new(),
+        };
+        let begun = Instant::now();
+        let at = |number| many(Some(200)).due(begun, number) - begun;
+        assert_eq!(at(0), Duration::ZERO);
+        assert_eq!(at(200), Duration::from_secs(1));
+        assert_eq!(at(1_000), Duration::from_secs(5));
+        assert!(many(None).due(begun, 1_000) < begun + Duration::from_secs(5));
+    }
 }
