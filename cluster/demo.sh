@@ -106,7 +106,9 @@ sed 's/[,{}]/\n/g' "$work/executions.json" | sed -n 's/^ *"\([a-z0-9_]*\)": *\(.
 title "The schedule of every second kept firing"
 run schedule ledger demo-tick
 
-title "Commits in sequence per execution (demo-orders: three worker steps take 4; a busy worker makes a step wait for one more)"
+title "Commits in sequence per execution"
+say "demo-orders, with three worker steps, takes 4. One more for an execution that began after the kill and before"
+say "the worker had been heard of by the new leader: its first step had to wait for a lease."
 http_port=$((TIDEMILL_CLUSTER_PORT + 30))
 for id in 1 2 3; do
   port=$((http_port + (id - 1) * 1000))
