@@ -1,6 +1,6 @@
 //! A cluster of real processes.
 
-use std::{fmt::Write as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ pub struct ClusterBuilder {
     nodes: usize,
     partitions: u32,
     settings: String,
-    data_root: Option<PathBuf>,
+    data_roots: BTreeMap<u64, PathBuf>,
     binary: Option<PathBuf>,
     name: String,
 }
@@ -46,10 +46,10 @@ impl ClusterBuilder {
         self
     }
 
-    /// Where the nodes' data lies, instead of in the cluster's own folder.
+    /// Where a node's data lies, instead of in the cluster's own folder.
     #[must_use]
-    pub fn data_root(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.data_root = Some(folder.into());
+    pub fn data_root(mut self, id: u64, folder: impl Into<PathBuf>) -> Self {
+        self.data_roots.insert(id, folder.into());
         self
     }
 
@@ -138,7 +138,7 @@ impl Cluster {
             nodes,
             partitions: if nodes == 1 { 1 } else { 2 },
             settings: String::new(),
-            data_root: None,
+            data_roots: BTreeMap::new(),
             binary: None,
             name: "test".to_owned(),
         }
@@ -166,8 +166,9 @@ impl Cluster {
         let address = || free_port().map(|port| format!("127.0.0.1:{port}"));
         let data_root = self
             .options
-            .data_root
-            .clone()
+            .data_roots
+            .get(&id)
+            .cloned()
             .unwrap_or_else(|| folder.clone());
         Ok(Node {
             id,
@@ -395,8 +396,10 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let failed = std::thread::panicking();
+        // A test that ends with an error does not panic; nextest shows what is printed only then.
+        let show = failed || std::env::var_os("NEXTEST").is_some();
         for node in &mut self.nodes {
-            if failed {
+            if show {
                 eprintln!(
                     "--- the end of node {}'s log ---\n{}",
                     node.id,

@@ -9,8 +9,10 @@ pub mod cli;
 pub mod cluster;
 pub mod http;
 pub mod journal;
+pub mod load;
 pub mod node;
 pub mod ports;
+pub mod tmpfs;
 pub mod wait;
 
 mod binary;
@@ -19,5 +21,7 @@ pub use binary::tidemill_binary;
 pub use cli::{Cli, CliOutput};
 pub use cluster::{Cluster, ClusterBuilder};
 pub use journal::Chain;
+pub use load::Load;
 pub use node::Node;
+pub use tmpfs::Tmpfs;
 pub use wait::{until, within};

@@ -218,6 +218,7 @@ impl Directory {
                     leader: group.leadership().borrow().leader.map_or(0, |node| node.0),
                 })
                 .collect(),
+            disk_low: self.space.is_low(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod config;
 mod directory;
 mod error;
 mod group;
+mod handover;
 mod limits;
 mod log;
 mod machine;

@@ -1,6 +1,10 @@
 //! Changes of the members: of one group on its leader, and of all groups from anywhere.
 
-use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use openraft::{
     ChangeMembers, ServerState,
@@ -246,23 +250,22 @@ pub(crate) async fn led_by_another(group: &Group, node: NodeId, wait: Duration) 
     matches!(tokio::time::timeout(wait, other).await, Ok(Ok(_)))
 }
 
-/// The voter beside `node` that has the most of the log, if this node leads.
-pub(crate) fn best_successor(group: &Group, node: NodeId) -> Option<u64> {
+/// The voters beside `node`, if it leads; those first that have the most of the log.
+pub(crate) fn successors(group: &Group, node: NodeId) -> Vec<u64> {
     let metrics = group.raft().metrics();
     let metrics = metrics.borrow_watched();
     if metrics.state != ServerState::Leader {
-        return None;
+        return Vec::new();
     }
-    let replication = metrics.replication.as_ref()?;
-    metrics
+    let Some(replication) = metrics.replication.as_ref() else {
+        return Vec::new();
+    };
+    let matched = |id: &u64| replication.get(id).copied().flatten().map(|id| id.index);
+    let mut voters: Vec<u64> = metrics
         .membership_config
         .voter_ids()
         .filter(|id| *id != node.0)
-        .max_by_key(|id| {
-            replication
-                .get(id)
-                .copied()
-                .flatten()
-                .map(|log_id| log_id.index)
-        })
+        .collect();
+    voters.sort_by_key(|id| Reverse(matched(id)));
+    voters
 }

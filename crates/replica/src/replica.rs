@@ -22,11 +22,12 @@ use crate::{
     ChangeError, Group, Member, ReplicaConfig, ReplicaStats, StartError,
     codec::node_to_wire,
     directory::Directory,
+    handover,
     limits::{
         KEEP_ALIVE, MEMBERS_MAX, PARTITIONS_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX,
         STOP_TIMEOUT,
     },
-    members::{Changer, best_successor, led_by_another},
+    members::Changer,
     network::{PeerChannel, PeerIdentity, PeerServer, Peers},
     raft::Peer,
     snapshot::SnapshotDir,
@@ -82,6 +83,7 @@ impl Replica {
         ));
         tasks.spawn(Arc::clone(&space).run(Arc::clone(&store)));
         let directory = Arc::new(Directory::new(config, store, peers, space, tasks.clone()));
+        tasks.spawn(handover::while_disk_is_low(Arc::clone(&directory)));
         let replica = Self {
             directory: Arc::clone(&directory),
             address,
@@ -360,19 +362,11 @@ impl Replica {
 
     /// Hands every group that this node leads over to an up-to-date voter, then stops.
     pub async fn drain(&self) {
-        let wait = self.directory.config().election_max;
-        let node = self.node();
-        futures::future::join_all(self.groups().iter().map(|group| async move {
-            let Some(to) = best_successor(group, node) else {
-                return;
-            };
-            if group.raft().trigger().transfer_leader(to).await.is_ok()
-                && !led_by_another(group, node, wait).await
-            {
-                tracing::warn!(partition = %group.id(), to, "leadership was not taken over in time");
-            }
-        }))
-        .await;
+        let groups = self.groups();
+        let all = groups
+            .iter()
+            .map(|group| handover::at_drain(&self.directory, group));
+        futures::future::join_all(all).await;
         self.stop().await;
     }
 

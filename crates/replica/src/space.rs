@@ -11,15 +11,24 @@ use std::{
 use tidemill_store::NodeStore;
 
 /// How often the disk is looked at.
-const INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Whether the disk is so full that entries are refused too.
+/// How full the disk is.
 #[derive(Default)]
-pub(crate) struct SpaceWatch(AtomicBool);
+pub(crate) struct SpaceWatch {
+    low: AtomicBool,
+    critical: AtomicBool,
+}
 
 impl SpaceWatch {
+    /// So full that this node should lead nothing: a leader with a low disk refuses new work.
+    pub fn is_low(&self) -> bool {
+        self.low.load(Relaxed)
+    }
+
+    /// So full that entries are refused too.
     pub fn is_critical(&self) -> bool {
-        self.0.load(Relaxed)
+        self.critical.load(Relaxed)
     }
 
     /// Runs until it is dropped.
@@ -29,7 +38,8 @@ impl SpaceWatch {
             tick.tick().await;
             match store.space() {
                 Ok(space) => {
-                    if self.0.swap(space.critical, Relaxed) != space.critical {
+                    self.low.store(space.low, Relaxed);
+                    if self.critical.swap(space.critical, Relaxed) != space.critical {
                         tracing::warn!(free = space.free, critical = space.critical, "disk space");
                     }
                 }
