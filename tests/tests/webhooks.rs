@@ -142,3 +142,48 @@ async fn without_a_leader_it_is_503_with_retry_after_and_nothing_is_started_twic
     ensure!(executions(&client).await? == [id]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_waits_gets_its_answer_although_the_leader_is_killed() -> Result<()> {
+    let mut cluster = Cluster::start(3).await?;
+    let client = cluster.client().await?;
+    let document = "name: orders\ntrigger: {webhook: {reply: wait, timeout: 1m}}\n\
+        graph: {nodes: [{id: w, componentId: wait, function: delay, fields: {duration: 4s}}, \
+        {id: r, componentId: respond, function: reply, fields: {status: 201}}], \
+        edges: [{source: w, target: r}]}";
+    client.apply(document).await?;
+    client.publish("orders").await?;
+    let started = client.start_flow_by_name("orders").await?;
+    let leader = cluster
+        .leader_of(started.flow.context("a flow")?.partition)
+        .await?;
+    let other = cluster.nodes.iter().find(|node| node.id != leader);
+    let other = other.context("three nodes")?.http.clone();
+    let headers = [JSON, ("X-Request-Id", "held")];
+    let caller = other.clone();
+    let held =
+        tokio::spawn(
+            async move { send(&caller, "POST /hook/orders", &headers, b"{\"n\":7}").await },
+        );
+    until("the execution is there", async || {
+        let started = executions(&client).await.ok()?;
+        (started.len() == 1).then_some(())
+    })
+    .await?;
+    ensure!(!held.is_finished(), "answered before the flow has");
+    cluster.node_mut(leader).kill()?;
+    let answer = held.await??;
+    ensure!(
+        (answer.status, &*answer.body) == (201, b"{\"n\":7}"),
+        "{answer:?}"
+    );
+    let again = send(&other, "POST /hook/orders", &headers, b"{}").await?;
+    ensure!(
+        (again.status, &again.body) == (201, &answer.body),
+        "{again:?}"
+    );
+    ensure!(executions(&client).await?.len() == 1);
+    cluster.restart(leader).await?;
+    cluster.verified_journal().await?;
+    Ok(())
+}

@@ -12,6 +12,7 @@ mod graph;
 mod plan;
 mod problem;
 mod read;
+mod respond;
 mod source;
 mod validate;
 
@@ -24,10 +25,11 @@ pub use canonical::{canonical_json, content_hash};
 pub use compile::compile;
 pub use plan::{
     EdgeIndex, Join, NodeIndex, On, Plan, PlanEdge, PlanNode, Reply, RetryPolicy, SignatureScheme,
-    Wait, WebhookSignature, WebhookTrigger,
+    Wait, WebhookRateLimit, WebhookSignature, WebhookTrigger,
 };
 use problem::at_most;
 pub use problem::{Problem, Severity, code};
+pub use respond::{Respond, RespondError};
 pub use validate::validate;
 
 /// Reads the documents of a text: YAML or JSON; one document, an array of documents, or a YAML stream.

@@ -12,6 +12,7 @@ mod complete;
 mod execution;
 mod failure;
 mod redrive;
+mod respond;
 mod retire;
 mod routing;
 mod schedule;

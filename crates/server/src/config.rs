@@ -5,7 +5,9 @@
 //! documents the file.
 
 mod options;
+mod rate;
 mod read;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -23,7 +25,11 @@ use tidemill_core::{catalog::CatalogConfig, partition::PartitionConfig};
 use tidemill_replica::{Member, ReplicaConfig};
 use tidemill_types::{NodeId, limits::REQUEST_OVERHEAD_BYTES};
 
-pub use self::options::{OPTIONS, OptionSpec};
+pub use self::{
+    options::{OPTIONS, OptionSpec},
+    rate::Rate,
+    secret::SecretText,
+};
 
 /// Everything that an operator chooses, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +70,12 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// How long finished executions are kept by default.
     pub retention: Duration,
+    /// How many webhook requests of all flows this node takes; none: any number.
+    pub webhook_tenant_rate: Option<Rate>,
+    /// How many of each flow that says nothing else; none: any number.
+    pub webhook_flow_rate: Option<Rate>,
+    /// The secrets that flows name.
+    pub webhook_secrets: BTreeMap<String, SecretText>,
     /// How long a drain may take.
     pub drain_deadline: Duration,
     /// What is logged.
@@ -292,6 +304,20 @@ impl fmt::Display for Config {
         )?;
         writeln!(f, "limits.message = \"{}\"", bytes(self.message_bytes_max))?;
         writeln!(f, "limits.retention = \"{}\"", duration(self.retention))?;
+        let rate = |rate: Option<Rate>| rate.map_or_else(|| "none".to_owned(), |r| r.to_string());
+        writeln!(
+            f,
+            "webhook.tenant_rate = \"{}\"",
+            rate(self.webhook_tenant_rate)
+        )?;
+        writeln!(
+            f,
+            "webhook.flow_rate = \"{}\"",
+            rate(self.webhook_flow_rate)
+        )?;
+        for (name, secret) in &self.webhook_secrets {
+            writeln!(f, "webhook.secrets.{name:?} = \"{secret}\"")?;
+        }
         writeln!(f, "drain.deadline = \"{}\"", duration(self.drain_deadline))?;
         writeln!(f, "log.level = {:?}", self.log_level)?;
         writeln!(

@@ -41,7 +41,7 @@ struct Ready {
 }
 
 pub(crate) fn router(monitor: Arc<Monitor>) -> Router {
-    let webhooks = webhook::router(Arc::clone(&monitor.node));
+    let webhooks = webhook::router(Arc::clone(&monitor.node), Arc::clone(&monitor.metrics));
     Router::new()
         .route(
             "/live",

@@ -59,6 +59,10 @@ pub struct Metrics {
     pub leases_expired: Arc<Counter>,
     pub requests: Arc<Family<Counter>>,
     pub request_seconds: Arc<Family<Histogram>>,
+    pub webhooks: Arc<Family<Counter>>,
+    pub webhook_seconds: Arc<Family<Histogram>>,
+    pub webhooks_shed: Arc<Family<Counter>>,
+    pub webhooks_held: Arc<Gauge>,
     pub(crate) sources: Sources,
 }
 
@@ -188,6 +192,26 @@ impl Metrics {
                 "Time until a request's answer began, by method.",
                 &["rpc"],
                 SECONDS,
+            ),
+            webhooks: r.counters(
+                "tidemill_webhook_request_total",
+                "Webhook requests answered, by method and HTTP status.",
+                &["method", "status"],
+            ),
+            webhook_seconds: r.histograms(
+                "tidemill_webhook_duration_seconds",
+                "Time from a webhook request's headers to its answer, by kind: async, wait, refused.",
+                &["kind"],
+                SECONDS,
+            ),
+            webhooks_shed: r.counters(
+                "tidemill_webhook_shed_total",
+                "Webhook requests answered 429, by what there was too much of.",
+                &["reason"],
+            ),
+            webhooks_held: r.gauge(
+                "tidemill_webhook_held_requests",
+                "Webhook requests that wait for the answer of their execution.",
             ),
             sources: Sources::declare(&mut r),
             registry: r,

@@ -105,6 +105,7 @@ impl Cluster {
             execution_id: execution_id.into(),
             timeout_ms: 20_000,
             with_output: true,
+            or_reply: false,
         };
         let answer = self.executions().wait_execution(request).await;
         answer.expect("waited").into_inner()

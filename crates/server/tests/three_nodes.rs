@@ -175,6 +175,7 @@ async fn wait(channel: Channel, execution_id: String) -> ExecutionState {
             execution_id: execution_id.clone(),
             timeout_ms: 20_000,
             with_output: true,
+            or_reply: false,
         };
         match client.wait_execution(request).await {
             Ok(answer) => {

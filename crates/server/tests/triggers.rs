@@ -136,6 +136,7 @@ impl Server {
             execution_id: execution_id.into(),
             timeout_ms: 20_000,
             with_output: true,
+            or_reply: false,
         };
         let answer = executions.wait_execution(wait).await.expect("waited");
         // `log` gives what it got.

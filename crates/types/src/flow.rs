@@ -15,7 +15,9 @@ use serde_json::{Map, Value};
 
 pub use crate::duration::{DurationError, FlowDuration};
 pub use graph::{Edge, EdgeConfig, Graph, Join, LoopLimit, Node, On, Retry};
-pub use trigger::{Reply, SignatureScheme, Trigger, WebhookSignature, WebhookTrigger};
+pub use trigger::{
+    Reply, SignatureScheme, Trigger, WebhookRateLimit, WebhookSignature, WebhookTrigger,
+};
 
 /// A flow as its author wrote it, without the keys that an OIH server adds to what it exports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -245,3 +245,23 @@ pub const WEBHOOK_LOOKUPS_MAX: usize = 1_024;
 pub const WEBHOOK_BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Most connections to the HTTP port: many are idle, and each costs little.
 pub const HTTP_CONNECTIONS_MAX: usize = 20_000;
+/// How long a request of a flow with `reply: wait` is held when the flow does not say.
+pub const WEBHOOK_REPLY_MS_DEFAULT: u64 = 30_000;
+/// Shortest `trigger.webhook.timeout`.
+pub const WEBHOOK_REPLY_MS_MIN: u64 = 100;
+/// Longest `trigger.webhook.timeout`.
+pub const WEBHOOK_REPLY_MS_MAX: u64 = 300_000;
+/// Most webhook requests that one node holds for their answer at once.
+pub const WEBHOOKS_HELD_MAX: usize = 4_096;
+/// Most of them for one flow.
+pub const WEBHOOKS_HELD_PER_FLOW_MAX: usize = 2_048;
+/// Largest `requests` and `burst` of a rate limit.
+pub const WEBHOOK_RATE_MAX: u32 = 1_000_000;
+/// Longest `per` of a rate limit: one day.
+pub const WEBHOOK_RATE_PER_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Most flows whose rate a node keeps; those that are full again are forgotten first.
+pub const WEBHOOK_RATES_MAX: usize = 100_000;
+/// Most headers that a `respond` may set.
+pub const RESPOND_HEADERS_MAX: usize = 64;
+/// Most characters in the value of one.
+pub const RESPOND_HEADER_CHARS_MAX: usize = 8 * 1024;

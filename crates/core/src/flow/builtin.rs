@@ -62,8 +62,8 @@ impl Builtin {
     /// Whether this server runs it. A flow with one that is not run may be published, but not started.
     pub const fn is_served(self) -> bool {
         match self {
-            Builtin::Transform | Builtin::Wait | Builtin::Log => true,
-            Builtin::Http | Builtin::Respond | Builtin::Subflow => false,
+            Builtin::Transform | Builtin::Wait | Builtin::Respond | Builtin::Log => true,
+            Builtin::Http | Builtin::Subflow => false,
         }
     }
 }

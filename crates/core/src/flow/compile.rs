@@ -15,6 +15,7 @@ use super::canonical::canonical_value;
 use super::graph::Digraph;
 use super::plan::{EdgeIndex, NodeIndex, Plan, PlanEdge, PlanNode, RetryPolicy, Wait};
 use super::problem::{Problem, code};
+use super::respond::Respond;
 use super::validate::validate;
 use crate::schedule::Schedule;
 
@@ -95,14 +96,12 @@ fn compile_edge(edge: &Edge, node_by_id: &BTreeMap<Arc<str>, NodeIndex>) -> Plan
 
 fn compile_node(node: &Node) -> PlanNode {
     let builtin = Builtin::from_component(&node.component_id);
-    let (mut wait, mut expression) = (None, None);
+    let (mut wait, mut expression, mut respond) = (None, None, None);
     match builtin {
-        Some(Builtin::Transform) => {
-            expression = node
-                .fields
-                .get("expression")
-                .and_then(Value::as_str)
-                .map(parse);
+        Some(Builtin::Transform) => expression = expression_of(node),
+        Some(Builtin::Respond) => {
+            expression = expression_of(node);
+            respond = Some(Respond::of_fields(&node.fields).0);
         }
         Some(Builtin::Wait) => {
             let (how, text) = wait_of(node).expect("validation found how long it waits");
@@ -135,7 +134,13 @@ fn compile_node(node: &Node) -> PlanNode {
         upstream: Vec::new(),
         expression,
         wait,
+        respond,
     }
+}
+
+fn expression_of(node: &Node) -> Option<Expression> {
+    let text = node.fields.get("expression").and_then(Value::as_str);
+    text.map(parse)
 }
 
 fn compile_retry(retry: Retry) -> RetryPolicy {

@@ -12,10 +12,11 @@ use bytes::Bytes;
 use serde_json::Value;
 use tidemill_expression::Expression;
 pub use tidemill_types::flow::{
-    Join, On, Reply, SignatureScheme, WebhookSignature, WebhookTrigger,
+    Join, On, Reply, SignatureScheme, WebhookRateLimit, WebhookSignature, WebhookTrigger,
 };
 
 use super::builtin::Builtin;
+use super::respond::Respond;
 use crate::schedule::Schedule;
 
 /// The position of a node in [`Plan::nodes`].
@@ -105,10 +106,13 @@ pub struct PlanNode {
     /// All nodes from which this one can be reached, sorted. Only for `join: all`, which waits for them to be
     /// quiet; empty for `join: each`.
     pub upstream: Vec<NodeIndex>,
-    /// What `transform` evaluates (`fields.expression`), or `wait` to get its instant (`fields.until`).
+    /// What `transform` and `respond` evaluate (`fields.expression`), or `wait` to get its instant
+    /// (`fields.until`).
     pub expression: Option<Expression>,
     /// How long `wait` waits.
     pub wait: Option<Wait>,
+    /// What `respond` answers, where its expression says nothing else.
+    pub respond: Option<Respond>,
 }
 
 /// One edge, ready to run.

@@ -1,4 +1,4 @@
-//! Steps of built-in components, run by the leader itself: `transform`, `wait`, `log`.
+//! Steps of built-in components, run by the leader itself: `transform`, `wait`, `respond`, `log`.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use tidemill_rows::{
 };
 use tidemill_types::{StepId, Timestamp, limits::BUILTIN_STEPS_PER_COMMAND_MAX};
 
-use super::{Partition, SYSTEM, cut, routing::parse, steps::error};
+use super::{Partition, SYSTEM, cut, respond::respond, routing::parse, steps::error};
 use crate::{
     command::{PartitionEffect, Targets},
     flow::{Builtin, PlanNode, Wait},
@@ -23,6 +23,8 @@ const LOG_TEXT_BYTES_MAX: usize = 4 * 1024;
 enum Given {
     Message(MessageRow),
     WaitUntil(Timestamp),
+    /// The message that it got, and the answer to the request.
+    Reply(MessageRow, MessageRow),
 }
 
 impl Partition {
@@ -61,6 +63,7 @@ impl Partition {
         let given = match node.builtin {
             Some(Builtin::Transform) => transform(node, message, now),
             Some(Builtin::Wait) => wait(node, message, now),
+            Some(Builtin::Respond) => self.reply_of(node, message, now),
             Some(Builtin::Log) => {
                 let (node, text) = (node.id.clone(), log_text(node));
                 self.effects.push(PartitionEffect::Log {
@@ -81,6 +84,10 @@ impl Partition {
             Ok(Given::Message(message)) => {
                 self.succeed_with(id, vec![(message, Targets::All)], None, SYSTEM);
             }
+            Ok(Given::Reply(message, reply)) => {
+                self.keep_reply(id.execution, reply);
+                self.succeed_with(id, vec![(message, Targets::All)], None, SYSTEM);
+            }
             Ok(Given::WaitUntil(due)) => {
                 self.change_step(id, |step| step.due_at = Some(due));
                 self.add_timer(Timer {
@@ -95,6 +102,22 @@ impl Partition {
             Err(reason) => self.fail_unreached(id, reason),
         }
         Ok(())
+    }
+
+    fn reply_of(
+        &self,
+        node: &PlanNode,
+        message: MessageRow,
+        now: Timestamp,
+    ) -> Result<Given, ErrorRow> {
+        let reply = respond(node, &message, now)?;
+        let limit = self.config.message_bytes_max;
+        if !reply.is_within(limit) {
+            let bytes = reply.payload_len();
+            let reason = format!("the answer has {bytes} bytes, at most {limit} are allowed");
+            return Err(error("RESPOND_TOO_LARGE", reason, true));
+        }
+        Ok(Given::Reply(message, reply))
     }
 
     /// A `wait` step is over: it gives the message that it got.

@@ -2,6 +2,7 @@
 
 mod failing;
 mod flowing;
+mod responding;
 mod scheduling;
 mod starting;
 mod working;

@@ -76,6 +76,8 @@ stored! {
         retire_at: Option<Timestamp> = 17,
         /// The occurrence that started it; none when somebody did.
         occurrence_at: Option<Timestamp> = 18,
+        /// The message with the answer to the request that started it, once a `respond` has given one.
+        reply: Option<u32> = 19,
     }
 }
 

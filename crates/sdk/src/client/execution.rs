@@ -155,6 +155,7 @@ impl Client {
                     execution_id: execution_id.to_owned(),
                     timeout_ms: u32::try_from(poll.as_millis()).unwrap_or(u32::MAX),
                     with_output: true,
+                    or_reply: false,
                 })
                 .await?;
             if answer.ended || left <= poll {

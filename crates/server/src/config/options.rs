@@ -132,6 +132,18 @@ pub const OPTIONS: &[OptionSpec] = &[
         "How long a finished execution is kept when its flow does not say.",
     ),
     option(
+        "webhook.tenant_rate",
+        "TIDEMILL_WEBHOOK_TENANT_RATE",
+        "none",
+        "Most webhook requests that this node takes, of all flows: none, or such as \"500/s\", \"100/m\".",
+    ),
+    option(
+        "webhook.flow_rate",
+        "TIDEMILL_WEBHOOK_FLOW_RATE",
+        "none",
+        "The same for each flow that has no rateLimit of its own.",
+    ),
+    option(
         "drain.deadline",
         "TIDEMILL_DRAIN_DEADLINE",
         "30s",
@@ -158,7 +170,7 @@ pub const OPTIONS: &[OptionSpec] = &[
 ];
 
 /// Keys of the file that hold other than one value.
-pub(super) const LISTS: &[&str] = &["cluster.bootstrap"];
+pub(super) const LISTS: &[&str] = &["cluster.bootstrap", "webhook.secrets"];
 /// Keys of each member in `cluster.bootstrap`.
 pub(super) const MEMBER_KEYS: &[&str] = &["id", "peer", "grpc", "http"];
 

@@ -1,6 +1,6 @@
 //! From raw values to a checked configuration.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use tidemill_replica::Member;
 use tidemill_types::{
@@ -14,7 +14,7 @@ use tidemill_types::{
 use toml::{Table, Value};
 
 use super::{
-    ClusterStart, Config, ConfigError, LogFormat, Overrides,
+    ClusterStart, Config, ConfigError, LogFormat, Overrides, Rate, SecretText,
     options::{LISTS, MEMBER_KEYS, find, keys, nearest},
     units,
 };
@@ -75,6 +75,9 @@ fn read(r: &mut Reader<'_>) -> Config {
         state_memory_bytes: r.size("storage.state_memory"),
         message_bytes_max: r.size("limits.message"),
         retention: r.duration("limits.retention"),
+        webhook_tenant_rate: r.measured("webhook.tenant_rate", Rate::parse),
+        webhook_flow_rate: r.measured("webhook.flow_rate", Rate::parse),
+        webhook_secrets: r.secrets(),
         drain_deadline: r.duration("drain.deadline"),
         log_level: r.required("log.level"),
         log_format: r
@@ -220,6 +223,30 @@ impl Reader<'_> {
 
     fn size(&mut self, key: &str) -> usize {
         usize::try_from(self.bytes(key)).unwrap_or(usize::MAX)
+    }
+
+    fn secrets(&mut self) -> BTreeMap<String, SecretText> {
+        const KEY: &str = LISTS[1];
+        let mut secrets = BTreeMap::new();
+        let table = match self.value(KEY) {
+            None => return secrets,
+            Some(Value::Table(table)) => table.clone(),
+            Some(_) => {
+                self.problem(
+                    KEY,
+                    KEY,
+                    "must be a table: a name and a secret in each line",
+                );
+                return secrets;
+            }
+        };
+        for (name, value) in table {
+            match SecretText::read(&name, &value) {
+                Ok(secret) => drop(secrets.insert(name, secret)),
+                Err(problem) => self.problem(KEY, KEY, problem),
+            }
+        }
+        secrets
     }
 
     fn cluster(&mut self) -> ClusterStart {

@@ -106,6 +106,27 @@ fn each_problem_is_named() {
             "drain.deadline: 2h is not allowed",
         ),
         (
+            "[webhook]\nflow_rate = \"5\"",
+            "webhook.flow_rate: \"5\" is not a rate",
+        ),
+        ("[webhook]\nsecrets = 5", "webhook.secrets: must be a table"),
+        (
+            "[webhook.secrets]\n\"a b\" = \"x\"",
+            "webhook.secrets: \"a b\" is no name",
+        ),
+        (
+            "[webhook.secrets]\na = \" \"",
+            "webhook.secrets: a: the secret is empty",
+        ),
+        (
+            "[webhook.secrets]\na = { file = \"/nowhere/a\" }",
+            "webhook.secrets: a: cannot read /nowhere/a",
+        ),
+        (
+            "[webhook.secrets]\na = { fil = \"x\" }",
+            "webhook.secrets: a: must be a string or",
+        ),
+        (
             "[log]\nformat = \"xml\"",
             "log.format: \"xml\" is not allowed: \"text\" or \"json\"",
         ),
@@ -202,6 +223,28 @@ fn secrets_are_masked() {
     let shown = parse(&text).expect("allowed").to_string();
     assert!(shown.contains("https://***@host:4317"), "{shown}");
     assert!(!shown.contains("secret"));
+}
+
+#[test]
+fn webhook_secrets_are_read_and_never_shown() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("secret");
+    std::fs::write(&file, "of-the-file\n").expect("written");
+    let text = format!(
+        "{MINIMAL}[webhook.secrets]\norders = \"of-the-text\"\n\"a.b\" = {{ file = {file:?} }}\n"
+    );
+    let config = parse(&text).expect("allowed");
+    let secret = |name: &str| config.webhook_secrets[name].expose();
+    assert_eq!(
+        (secret("orders"), secret("a.b")),
+        ("of-the-text", "of-the-file")
+    );
+    let shown = format!("{config}\n{config:?}");
+    assert!(
+        shown.contains("webhook.secrets.\"orders\" = \"***\""),
+        "{shown}"
+    );
+    assert!(!shown.contains("of-the-"), "{shown}");
 }
 
 #[test]

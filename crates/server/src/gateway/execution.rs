@@ -21,7 +21,7 @@ use tidemill_types::limits::ANSWER_BYTES_MAX;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-pub(super) use self::{nodes::NodeNames, start::start};
+pub(super) use self::{nodes::NodeNames, start::start, wait::wait};
 use super::Gateway;
 
 fn client(channel: PeerChannel) -> ExecutionServiceClient<PeerChannel> {

@@ -337,6 +337,7 @@ impl ExecutionService for Mock {
                 data: "{\"done\": true}".into(),
                 ..Message::default()
             }],
+            reply: None,
         }))
     }
 

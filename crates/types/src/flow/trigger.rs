@@ -25,13 +25,34 @@ impl Trigger {
 
 /// How webhook requests are checked and answered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WebhookTrigger {
     /// When the caller is answered.
     #[serde(skip_serializing_if = "Reply::is_async")]
     pub reply: Reply,
+    /// With `reply: wait`: how long the caller waits before it is answered 504.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<FlowDuration>,
+    /// How many requests each node takes over time. None: as many as the server allows one flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<WebhookRateLimit>,
     /// How a request's signature is checked. None: requests are not signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<WebhookSignature>,
+}
+
+/// How many requests are taken over time, by each node: a bucket that holds `burst` and is filled evenly.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookRateLimit {
+    /// So many requests...
+    pub requests: u32,
+    /// ... in so long; one second when not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per: Option<FlowDuration>,
+    /// So many at once; as many as `requests` when not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
 }
 
 /// How a request shows that it comes from who knows the secret.
@@ -40,8 +61,12 @@ pub struct WebhookTrigger {
 pub struct WebhookSignature {
     /// Whose way of signing.
     pub scheme: SignatureScheme,
-    /// The environment variable of the server that holds the secret. The secret itself never stands in a
-    /// document: documents are shown, exported and kept for ever.
+    /// The name of the secret in the server's configuration (`webhook.secrets`). The secret itself never
+    /// stands in a document: documents are shown, exported and kept for ever.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub secret: String,
+    /// Or the environment variable of the server that holds it. One of the two is given.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub secret_env: String,
     /// How far the signed time may be from the server's. Only for schemes that sign a time.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@ use super::Checker;
 use crate::flow::builtin::Builtin;
 use crate::flow::compile::{WaitError, wait_of};
 use crate::flow::problem::{child, code};
+use crate::flow::respond::Respond;
 
 const LOG_LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
 
@@ -34,8 +35,9 @@ impl Checker {
             Builtin::Transform => self.check_transform(&child(&fields, "expression"), node),
             Builtin::Wait => self.check_wait(&fields, node),
             Builtin::Log => self.check_log(&fields, node),
+            Builtin::Respond => self.check_respond(&fields, node),
             // What these read is settled when they are served.
-            Builtin::Http | Builtin::Respond | Builtin::Subflow => {}
+            Builtin::Http | Builtin::Subflow => {}
         }
     }
 
@@ -81,6 +83,28 @@ impl Checker {
                 let message = "must be a string: an RFC 3339 instant or JSONata that gives one";
                 self.error(&child(fields, "until"), code::WRONG_TYPE, message);
             }
+        }
+    }
+
+    fn check_respond(&mut self, fields: &str, node: &Node) {
+        let (_, errors) = Respond::of_fields(&node.fields);
+        for error in errors {
+            let pointer = error
+                .path
+                .iter()
+                .fold(fields.to_owned(), |pointer, key| child(&pointer, key));
+            self.error(&pointer, code::INVALID_VALUE, error.message);
+        }
+        match node.fields.get("expression") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) => {
+                self.check_expression(&child(fields, "expression"), text);
+            }
+            Some(_) => self.error(
+                &child(fields, "expression"),
+                code::WRONG_TYPE,
+                "must be a string that holds JSONata",
+            ),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::{
     work::too_many_watchers,
 };
 
-pub(super) async fn wait(
+pub(in crate::gateway) async fn wait(
     open: &Open,
     origin: Origin,
     request: WaitExecutionRequest,
@@ -48,7 +48,7 @@ pub(super) async fn wait(
         origin,
         Kind::Read,
         home,
-        |home| local(open, home, id, deadline, request.with_output),
+        |home| local(open, home, id, deadline, request),
         |channel| {
             let left = deadline.saturating_duration_since(Instant::now());
             // 0 would mean the default.
@@ -68,7 +68,7 @@ async fn local(
     home: GroupHandle<Partition>,
     id: ExecutionId,
     deadline: Instant,
-    with_output: bool,
+    request: &WaitExecutionRequest,
 ) -> CheckResult<WaitExecutionResponse> {
     let sink = open
         .node
@@ -82,8 +82,12 @@ async fn local(
         let rows = home.read().await?;
         let row = read::execution(&rows, id)?;
         let ended = row.state.is_ended();
-        if ended || is_late {
-            let output = if ended && with_output {
+        let reply = match row.reply.filter(|_| request.or_reply) {
+            Some(number) => Some(convert::message(read::message(&rows, id, number)?)),
+            None => None,
+        };
+        if ended || is_late || reply.is_some() {
+            let output = if ended && request.with_output && reply.is_none() {
                 read::output(&rows, id)?
             } else {
                 Vec::new()
@@ -92,6 +96,7 @@ async fn local(
                 execution: Some(convert::execution(id, row)),
                 ended,
                 output,
+                reply,
             });
         }
         drop(rows);

@@ -1,5 +1,7 @@
 //! Answers to webhook requests: `{"data": …}` or `{"error": …}`.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -32,15 +34,18 @@ pub(super) fn nothing() -> Response {
 
 pub(super) fn method_not_allowed() -> Response {
     let allow = [(header::ALLOW, "GET, HEAD, POST")];
-    let body = error_body("only GET, HEAD and POST are allowed here", None);
+    let body = error_body("only GET, HEAD and POST are allowed here", (None, None));
     (StatusCode::METHOD_NOT_ALLOWED, allow, Json(body)).into_response()
 }
 
-fn error_body(error: &str, request_id: Option<&str>) -> Value {
-    match request_id {
-        None => json!({ "error": error }),
-        Some(id) => json!({ "error": error, "requestId": id }),
+fn error_body(error: &str, (request_id, execution_id): (Option<&str>, Option<&str>)) -> Value {
+    let mut body = json!({ "error": error });
+    for (key, id) in [("requestId", request_id), ("executionId", execution_id)] {
+        if let Some(id) = id {
+            body[key] = id.into();
+        }
     }
+    body
 }
 
 /// Why a request started nothing, or may not have.
@@ -50,7 +55,11 @@ pub(super) struct Refusal {
     error: String,
     /// With which the request can be repeated safely: only where that may be needed.
     request_id: Option<String>,
+    /// What it has started, where that is known.
+    execution_id: Option<String>,
     retry_after_seconds: Option<u64>,
+    /// What there was too much of, for the metric.
+    shed: Option<&'static str>,
     /// The rest of the body will not be read.
     close: bool,
 }
@@ -61,7 +70,9 @@ impl Refusal {
             status,
             error: error.into(),
             request_id: None,
+            execution_id: None,
             retry_after_seconds: None,
+            shed: None,
             close: false,
         }
     }
@@ -108,8 +119,47 @@ impl Refusal {
         }
     }
 
-    pub fn overloaded(error: &str) -> Self {
-        Self::later(StatusCode::TOO_MANY_REQUESTS, error)
+    /// There is too much of something.
+    pub fn shed(reason: &'static str, error: &str) -> Self {
+        Self {
+            shed: Some(reason),
+            ..Self::later(StatusCode::TOO_MANY_REQUESTS, error)
+        }
+    }
+
+    /// So long the caller should wait. Rounded up: who comes back early is sent away again.
+    pub fn after(self, wait: Duration) -> Self {
+        Self {
+            retry_after_seconds: Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+            ..self
+        }
+    }
+
+    /// The answer did not come in time; the execution goes on.
+    pub fn no_reply() -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "the flow has not answered in time; its execution goes on",
+        )
+    }
+
+    /// The execution ended without an answer, and not well.
+    pub fn ended(status: StatusCode, error: &str) -> Self {
+        Self::new(status, error)
+    }
+
+    /// Of a request that has started an execution.
+    pub fn started(self, request_id: &str, execution_id: &str) -> Self {
+        Self {
+            request_id: Some(request_id.to_owned()),
+            execution_id: Some(execution_id.to_owned()),
+            ..self
+        }
+    }
+
+    /// What there was too much of, if that is why.
+    pub const fn shed_reason(&self) -> Option<&'static str> {
+        self.shed
     }
 
     pub fn unavailable(error: &str) -> Self {
@@ -141,13 +191,10 @@ impl Refusal {
                 Self::new(StatusCode::CONFLICT, error)
             }
             Code::InvalidArgument | Code::OutOfRange => Self::bad(error),
-            Code::ResourceExhausted => Self {
-                // Rounded up: who comes back early is sent away again.
-                retry_after_seconds: retry
-                    .map(|delay| delay.as_secs() + u64::from(delay.subsec_nanos() > 0))
-                    .or(Some(RETRY_AFTER_SECONDS)),
-                ..Self::overloaded(error)
-            },
+            Code::ResourceExhausted => {
+                let default = Duration::from_secs(RETRY_AFTER_SECONDS);
+                Self::shed("partition", error).after(retry.unwrap_or(default))
+            }
             Code::Unavailable => Self::unavailable(error),
             Code::Unknown | Code::DeadlineExceeded | Code::Cancelled => Self::unknown(request_id),
             Code::Ok
@@ -168,7 +215,8 @@ impl Refusal {
             reason = self.error,
             "webhook refused"
         );
-        let body = error_body(&self.error, self.request_id.as_deref());
+        let ids = (self.request_id.as_deref(), self.execution_id.as_deref());
+        let body = error_body(&self.error, ids);
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_seconds {

@@ -83,7 +83,7 @@ fn refused(body: Result<Body, Refusal>) -> StatusCode {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_is_not_awaited_for_ever() {
-    let places = Places::new();
+    let places = Places::new(&Metrics::new());
     let begun = Instant::now();
     let never = futures::stream::pending::<Result<Bytes, std::io::Error>>();
     let body = Body::read(HttpBody::from_stream(never), 100, &places).await;
@@ -101,7 +101,7 @@ async fn a_body_that_does_not_come_is_not_awaited_for_ever() {
 
 #[tokio::test]
 async fn a_body_has_as_many_bytes_as_are_allowed() {
-    let places = Places::new();
+    let places = Places::new(&Metrics::new());
     let body = Body::read(HttpBody::from(vec![7; 100]), 100, &places).await;
     assert_eq!(body.expect("read").bytes, vec![7; 100]);
     let body = Body::read(HttpBody::from(vec![7; 101]), 100, &places).await;
