@@ -24,7 +24,7 @@ help: ## Explain the targets (this text)
 	@echo "RocksDB is built once into $${TIDEMILL_CACHE:-~/.cache/tidemill} (13 minutes on 2 cores)."
 
 .PHONY: deps
-deps: ## Install what a build needs and is missing (apt, cargo-nextest), then build RocksDB once
+deps: ## Install what a build needs and is missing (apt), then build RocksDB once
 	@.ci/deps.sh
 	@.ci/rocksdb.sh > /dev/null
 
@@ -41,6 +41,7 @@ release: deps ## Build the tidemill binary for release
 
 .PHONY: test
 test: deps ## Build and run all tests and doctests (PACKAGE=tidemill-core for one crate)
+	@.ci/deps.sh test
 	@echo "== build for tests into $(CARGO_TARGET_DIR)"
 	@# Bins and tests in one call: the black-box tests start the binary, and one call unifies
 	@# the dependencies' features, so that nothing is compiled twice.

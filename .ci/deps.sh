@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Finds what a build needs besides Rust, says what is missing, and installs it where apt can:
-# a C++ compiler and libclang (RocksDB and its bindings), make, pkg-config, git; cargo-nextest
-# (the test runner), which is optional. Changes nothing when all is there.
+# a C++ compiler and libclang (RocksDB and its bindings), make, pkg-config, git. Called with `test`,
+# cargo-nextest too (the test runner, minutes to compile), which is optional. Changes nothing when all
+# is there.
 set -euo pipefail
 
 say() { echo "deps: $*"; }
@@ -48,7 +49,7 @@ fi
 
 # cargo-nextest runs each test in its own process, with a time limit. Without it `cargo test` does
 # the work: slower, and a test that hangs is not ended.
-if ! has cargo-nextest && [ -z "${TIDEMILL_NO_NEXTEST:-}" ]; then
+if [ "${1:-}" = test ] && ! has cargo-nextest && [ -z "${TIDEMILL_NO_NEXTEST:-}" ]; then
   say "cargo-nextest is missing; installing it (TIDEMILL_NO_NEXTEST=1 leaves it out)"
   # Its own target folder is temporary, and RocksDB's variables are not its business.
   if env -u CARGO_TARGET_DIR cargo install --quiet --locked cargo-nextest; then
