@@ -1,5 +1,6 @@
 //! The handle of one Raft group on this node.
 
+mod barrier;
 mod keeper;
 mod open;
 mod proposal;
@@ -17,7 +18,10 @@ use tidemill_types::{NodeId, PartitionId};
 use tokio::sync::{mpsc, watch};
 
 pub use self::proposal::{Committed, Proposal};
-use self::proposal::{Queued, outcome};
+use self::{
+    barrier::Barriers,
+    proposal::{Queued, outcome},
+};
 use crate::{
     GroupStats, ProposeError, ReadError,
     limits::ENTRY_BYTES_MAX,
@@ -51,6 +55,7 @@ struct Inner {
     leadership: watch::Receiver<Leadership>,
     proposals: mpsc::Sender<Queued>,
     space: Arc<SpaceWatch>,
+    barriers: Barriers,
 }
 
 impl Group {
@@ -144,38 +149,20 @@ impl Group {
     }
 
     fn reason(&self) -> String {
-        self.fault()
-            .unwrap_or_else(|| "the replica is shutting down".to_owned())
+        reason(&self.inner.shared)
     }
 
     /// Returns when everything acknowledged before the call is applied here, so that a read of
-    /// [`Self::state`] sees it. Leader only. Costs no message while the leader's lease is valid.
+    /// [`Self::state`] sees it. Leader only. Costs no message while the leader's lease is valid, and
+    /// is shared by all who ask at about the same time.
     ///
     /// # Errors
     /// [`ReadError`]
     pub async fn read_barrier(&self) -> Result<(), ReadError> {
-        let raft = &self.inner.raft;
-        let error = match raft.ensure_linearizable(ReadPolicy::LeaseRead).await {
-            Ok(_) => return Ok(()),
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
-                    Ok(_) => return Ok(()),
-                    Err(error) => error,
-                }
-            }
-            Err(error) => error,
-        };
-        Err(match error {
-            RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
-                ReadError::NotLeader {
-                    leader: forward.leader_id.map(NodeId),
-                }
-            }
-            RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => ReadError::NoQuorum,
-            RaftError::Fatal(_) => ReadError::Stopped {
-                reason: self.reason(),
-            },
-        })
+        // Not this group itself: a round that nobody awaits any more would keep it from closing.
+        let (raft, shared) = (self.inner.raft.clone(), Arc::clone(&self.inner.shared));
+        let begin = move || async move { own_barrier(&raft, &shared).await };
+        self.inner.barriers.pass(begin).await
     }
 
     /// The rows, for reading; only this crate writes them.
@@ -228,4 +215,33 @@ impl Group {
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
+}
+
+fn reason(shared: &Shared) -> String {
+    let fault = shared.fault().cloned();
+    fault.unwrap_or_else(|| "the replica is shutting down".to_owned())
+}
+
+async fn own_barrier(raft: &Raft, shared: &Shared) -> Result<(), ReadError> {
+    let error = match raft.ensure_linearizable(ReadPolicy::LeaseRead).await {
+        Ok(_) => return Ok(()),
+        Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+            match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            }
+        }
+        Err(error) => error,
+    };
+    Err(match error {
+        RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
+            ReadError::NotLeader {
+                leader: forward.leader_id.map(NodeId),
+            }
+        }
+        RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => ReadError::NoQuorum,
+        RaftError::Fatal(_) => ReadError::Stopped {
+            reason: reason(shared),
+        },
+    })
 }

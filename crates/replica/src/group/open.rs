@@ -10,7 +10,7 @@ use tidemill_store::NodeStore;
 use tidemill_types::PartitionId;
 use tokio::sync::{mpsc, watch};
 
-use super::{Group, Inner, Leadership, keeper::Keeper, proposal};
+use super::{Group, Inner, Leadership, barrier::Barriers, keeper::Keeper, proposal};
 use crate::{
     ReplicaConfig, StartError,
     limits::{
@@ -123,6 +123,7 @@ impl Group {
                 leadership,
                 proposals,
                 space,
+                barriers: Barriers::default(),
             }),
         })
     }
