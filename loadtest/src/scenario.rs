@@ -199,14 +199,15 @@ impl Scenario {
                 message: Some(message),
                 ..StartExecutionRequest::default()
             };
-            let started = client.start_execution(request).await?;
-            if self != Self::Start {
-                let ended = client.wait(&started.execution_id, PATIENCE).await?;
-                let state = ended.execution.unwrap_or_default().state();
+            if self == Self::Start {
+                client.start_execution(request).await?;
+            } else {
+                let ran = client.run(request, PATIENCE).await?;
+                let state = ran.execution.unwrap_or_default().state();
                 ensure!(
                     state == ExecutionState::Succeeded,
                     "{} is {state:?}",
-                    started.execution_id
+                    ran.execution_id
                 );
             }
             if measuring.load(Relaxed) {

@@ -94,7 +94,7 @@ impl Cluster {
                 traceparent: TRACE.into(),
                 tracestate: String::new(),
             }),
-            request_id_only: false,
+            ..StartExecutionRequest::default()
         };
         let answer = self.executions().start_execution(request).await;
         answer.expect("started").into_inner()
@@ -517,8 +517,7 @@ async fn bad_input_names_what_is_wrong_and_leaves_nothing_behind() {
             ..Message::default()
         }),
         request_id: request_id.into(),
-        trace: None,
-        request_id_only: false,
+        ..StartExecutionRequest::default()
     };
     let none = tidemill_types::FlowId::new(1, tidemill_types::PartitionId(1), 1).to_string();
     for flow in [none.as_str(), "nothing"] {

@@ -26,6 +26,11 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(30);
 /// One poll of [`Client::wait`]: short enough that a lost node is noticed, long enough to be cheap.
 const WAIT_POLL: Duration = Duration::from_secs(20);
 
+/// As the requests have it. At least 1: 0 has a meaning of its own there.
+fn wait_ms(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
 fn service(channel: Channel) -> ExecutionServiceClient<Channel> {
     ExecutionServiceClient::new(channel)
         .max_decoding_message_size(ANSWER_BYTES_MAX)
@@ -44,7 +49,11 @@ impl Client {
         request_id::ensure(&mut request.request_id);
         // A start is called most of all: the request is moved in, so only its id is copied.
         let id = request.request_id.clone();
-        let call = Call::mutation("StartExecution", &id);
+        let mut call = Call::mutation("StartExecution", &id);
+        if request.wait_ms > 0 {
+            let attempt = Duration::from_millis(u64::from(request.wait_ms)) + LONG_POLL_SLACK;
+            call = call.patient(attempt, attempt + self.shared.call_timeout);
+        }
         self.call(call, request, |channel, request| async move {
             service(channel).start_execution(request).await
         })
@@ -66,6 +75,34 @@ impl Client {
             ..StartExecutionRequest::default()
         })
         .await
+    }
+
+    /// Starts an execution and waits for its end, with what its last steps gave, for as long as
+    /// `at_most`: one call where it ends soon. The answer's `ended` says whether the end came.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn run(
+        &self,
+        request: StartExecutionRequest,
+        at_most: Duration,
+    ) -> Result<StartExecutionResponse, ClientError> {
+        let begun = tokio::time::Instant::now();
+        let mut ran = self
+            .start_execution(StartExecutionRequest {
+                wait_ms: wait_ms(at_most.min(WAIT_POLL)),
+                with_output: true,
+                ..request
+            })
+            .await?;
+        if !ran.ended {
+            let left = at_most.saturating_sub(begun.elapsed());
+            let waited = self.wait(&ran.execution_id, left).await?;
+            ran.ended = waited.ended;
+            ran.execution = waited.execution;
+            ran.output = waited.output;
+        }
+        Ok(ran)
     }
 
     /// One execution.
@@ -149,11 +186,11 @@ impl Client {
         let deadline = tokio::time::Instant::now() + at_most;
         loop {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            let poll = left.min(WAIT_POLL).max(Duration::from_millis(1));
+            let poll = left.min(WAIT_POLL);
             let answer = self
                 .wait_execution(WaitExecutionRequest {
                     execution_id: execution_id.to_owned(),
-                    timeout_ms: u32::try_from(poll.as_millis()).unwrap_or(u32::MAX),
+                    timeout_ms: wait_ms(poll),
                     with_output: true,
                     or_reply: false,
                 })

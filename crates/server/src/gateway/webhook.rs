@@ -260,6 +260,7 @@ impl Webhooks {
             }),
             // Who repeats a request sends other dates and signatures with it.
             request_id_only: true,
+            ..StartExecutionRequest::default()
         };
         let metadata = MetadataMap::new();
         let started = execution::start(open, Origin::Client, start, &metadata);

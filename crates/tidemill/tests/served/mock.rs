@@ -308,6 +308,7 @@ impl ExecutionService for Mock {
             execution_id: "exe_1".to_owned(),
             request_id: request.request_id,
             created: true,
+            ..StartExecutionResponse::default()
         }))
     }
 

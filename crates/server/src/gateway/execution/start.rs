@@ -1,16 +1,21 @@
-//! `StartExecution`: answered when the execution is replicated and on disk.
+//! `StartExecution`: answered when the execution is replicated and on disk or, with `wait_ms`, when it
+//! has ended.
 
-use tidemill_core::Rejection;
+use std::time::Duration;
+
 use tidemill_core::{
-    Partition,
+    Partition, Rejection,
     command::{PartitionCommand, PartitionReply, StartExecution},
 };
-use tidemill_proto::v1::{StartExecutionRequest, StartExecutionResponse, TraceContext};
+use tidemill_proto::v1::{
+    StartExecutionRequest, StartExecutionResponse, TraceContext, WaitExecutionRequest,
+};
 use tidemill_rows::table::MessageRow;
 use tidemill_types::FlowId;
+use tokio::time::Instant;
 use tonic::{Status, metadata::MetadataMap};
 
-use super::client;
+use super::{client, wait};
 use crate::{
     actor::{AskError, GroupHandle},
     gateway::{
@@ -24,6 +29,9 @@ struct Checked {
     request_id: String,
     trace: (String, String),
     request_id_only: bool,
+    /// Until when the answer may be held.
+    hold_until: Option<Instant>,
+    with_output: bool,
 }
 
 pub(in crate::gateway) async fn start(
@@ -35,12 +43,16 @@ pub(in crate::gateway) async fn start(
     let flow = Checks::flow("flow", &request.flow).map_err(status)?;
     let trace = Checks::trace_of(request.trace, metadata);
     let bytes_max = open.node.config.message_bytes_max;
+    let wait_ms = wait::at_most("wait_ms", request.wait_ms).map_err(status)?;
     let message = request.message.unwrap_or_default();
     let checked = &Checked {
         message: Checks::message("message", message, bytes_max).map_err(status)?,
         request_id: Checks::request_id(request.request_id).map_err(status)?,
         trace,
         request_id_only: request.request_id_only,
+        hold_until: (wait_ms > 0)
+            .then(|| Instant::now() + Duration::from_millis(u64::from(wait_ms))),
+        with_output: request.with_output,
     };
     let id = resolve(open, &flow, false).await?;
     let answer = at_home(open, origin, id, checked).await;
@@ -78,7 +90,7 @@ async fn at_home(
         origin,
         Kind::Write,
         home,
-        |home| local(home, flow, checked),
+        |home| local(open, home, flow, checked),
         |channel| {
             let request = StartExecutionRequest {
                 flow: flow.to_string(),
@@ -89,6 +101,8 @@ async fn at_home(
                     tracestate: checked.trace.1.clone(),
                 }),
                 request_id_only: checked.request_id_only,
+                wait_ms: checked.hold_until.map_or(0, wait::left_ms),
+                with_output: checked.with_output,
             };
             async move { forwarded(client(channel).start_execution(request).await) }
         },
@@ -97,6 +111,7 @@ async fn at_home(
 }
 
 async fn local(
+    open: &Open,
     home: GroupHandle<Partition>,
     flow: FlowId,
     checked: &Checked,
@@ -111,12 +126,30 @@ async fn local(
         entropy: rand::random(),
         request_id_only: checked.request_id_only,
     });
-    match home.ask(command).await? {
-        PartitionReply::Started { execution, created } => Ok(StartExecutionResponse {
-            execution_id: execution.to_string(),
-            request_id: checked.request_id.clone(),
-            created,
-        }),
+    let (id, created) = match home.ask(command).await? {
+        PartitionReply::Started { execution, created } => (execution, created),
         other => unreachable!("a start was answered {other:?}"),
+    };
+    let mut response = StartExecutionResponse {
+        execution_id: id.to_string(),
+        request_id: checked.request_id.clone(),
+        created,
+        ..StartExecutionResponse::default()
+    };
+    if let Some(deadline) = checked.hold_until {
+        let request = WaitExecutionRequest {
+            with_output: checked.with_output,
+            ..WaitExecutionRequest::default()
+        };
+        // It is started, whatever becomes of the waiting: an error would say otherwise.
+        match wait::until_ended(open, home, id, deadline, &request).await {
+            Ok(waited) => {
+                response.ended = waited.ended;
+                response.execution = waited.execution;
+                response.output = waited.output;
+            }
+            Err(error) => tracing::debug!(execution = %id, %error, "cannot wait for its end"),
+        }
     }
+    Ok(response)
 }

@@ -34,13 +34,9 @@ pub(in crate::gateway) async fn wait(
 ) -> Result<WaitExecutionResponse, Status> {
     let node = &open.node;
     let (id, home) = Checks::execution(&request.execution_id, node).map_err(status)?;
-    let timeout_ms = match request.timeout_ms {
+    let timeout_ms = match at_most("timeout_ms", request.timeout_ms).map_err(status)? {
         0 => EXECUTION_WAIT_MS_DEFAULT,
-        ms if ms <= EXECUTION_WAIT_MS_MAX => ms,
-        _ => {
-            let reason = format!("must be at most {EXECUTION_WAIT_MS_MAX}");
-            return Err(status(invalid("timeout_ms", reason)));
-        }
+        ms => ms,
     };
     let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
     let request = &request;
@@ -48,13 +44,10 @@ pub(in crate::gateway) async fn wait(
         origin,
         Kind::Read,
         home,
-        |home| local(open, home, id, deadline, request),
+        |home| until_ended(open, home, id, deadline, request),
         |channel| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // 0 would mean the default.
-            let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
             let request = WaitExecutionRequest {
-                timeout_ms: left,
+                timeout_ms: left_ms(deadline),
                 ..request.clone()
             };
             async move { forwarded(client(channel).wait_execution(request).await) }
@@ -63,7 +56,23 @@ pub(in crate::gateway) async fn wait(
     .await
 }
 
-async fn local(
+/// A time to wait, checked.
+pub(super) fn at_most(field: &str, ms: u32) -> CheckResult<u32> {
+    if ms <= EXECUTION_WAIT_MS_MAX {
+        return Ok(ms);
+    }
+    let reason = format!("must be at most {EXECUTION_WAIT_MS_MAX}");
+    Err(invalid(field, reason))
+}
+
+/// What is left to wait, for another node to be told: at least 1, for 0 has a meaning of its own.
+pub(super) fn left_ms(deadline: Instant) -> u32 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
+/// The execution once it has ended, or as it is when the time is up. On the leader only.
+pub(super) async fn until_ended(
     open: &Open,
     home: GroupHandle<Partition>,
     id: ExecutionId,

@@ -74,23 +74,22 @@ impl Start {
             return many.run(context).await;
         }
         let client = context.client().await?;
-        let started = client
-            .start_execution(StartExecutionRequest {
-                flow: self.flow,
-                message: Some(Message {
-                    data: data.into(),
-                    ..Message::default()
-                }),
-                request_id: self.request.request_id,
-                trace: (!self.trace.is_empty()).then(|| TraceContext {
-                    traceparent: self.trace,
-                    tracestate: String::new(),
-                }),
-                ..StartExecutionRequest::default()
-            })
-            .await?;
+        let request = StartExecutionRequest {
+            flow: self.flow,
+            message: Some(Message {
+                data: data.into(),
+                ..Message::default()
+            }),
+            request_id: self.request.request_id,
+            trace: (!self.trace.is_empty()).then(|| TraceContext {
+                traceparent: self.trace,
+                tracestate: String::new(),
+            }),
+            ..StartExecutionRequest::default()
+        };
         let output = &context.output;
         if !self.wait {
+            let started = client.start_execution(request).await?;
             if output.is_json() {
                 return output.document(&json!({
                     "execution_id": started.execution_id,
@@ -103,11 +102,11 @@ impl Start {
             }
             return output.line(&started.execution_id);
         }
-        let ended = client.wait(&started.execution_id, context.timeout).await?;
+        let ended = client.run(request, context.timeout).await?;
         let run = ended.execution.unwrap_or_default();
         if output.is_json() {
             let mut value = views::execution(&run);
-            value["created"] = json!(started.created);
+            value["created"] = json!(ended.created);
             value["output"] = views::messages(&ended.output);
             output.document(&value)?;
         } else {

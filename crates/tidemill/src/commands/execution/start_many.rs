@@ -113,11 +113,11 @@ impl StartMany {
             request_id,
             ..StartExecutionRequest::default()
         };
-        let started = client.start_execution(request).await?;
         let state = if self.wait {
-            let ended = client.wait(&started.execution_id, timeout).await?;
-            Some(ended.execution.unwrap_or_default().state())
+            let ran = client.run(request, timeout).await?;
+            Some(ran.execution.unwrap_or_default().state())
         } else {
+            client.start_execution(request).await?;
             None
         };
         Ok(One {
