@@ -9,6 +9,7 @@ mod measure;
 mod report;
 mod scenario;
 mod waiting;
+mod webhook;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -23,6 +24,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 Examples:
   tidemill-loadtest run steps1 --nodes 1 --clients 64 --duration 10s
   tidemill-loadtest run waiting --count 100000
+  tidemill-loadtest run webhook --nodes 3 --clients 64
   tidemill-loadtest table                      steps1 and steps3 at 1, 64 and 256 clients on 1 and 3 nodes"
 )]
 struct Cli {

@@ -19,7 +19,7 @@ use tidemill_sdk::{
 };
 use tidemill_tests::Cluster;
 
-use crate::{Run, measure::Usage, waiting};
+use crate::{Run, measure::Usage, waiting, webhook};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,12 +32,14 @@ pub enum Scenario {
     Start,
     /// Executions that wait for an hour: memory, disk and restart time.
     Waiting,
+    /// Webhook requests, from request to 200, over all nodes.
+    Webhook,
 }
 
 /// How long an execution may take before the run fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Before measuring.
-const WARM_UP: Duration = Duration::from_secs(1);
+pub const WARM_UP: Duration = Duration::from_secs(1);
 /// Most tasks that the worker process holds at once.
 const WORKER_CONCURRENCY: usize = 1_024;
 
@@ -49,6 +51,7 @@ impl Scenario {
             Self::Steps3 => "steps3",
             Self::Start => "start",
             Self::Waiting => "waiting",
+            Self::Webhook => "webhook",
         }
     }
 
@@ -58,6 +61,7 @@ impl Scenario {
             Self::Steps1 => "one worker step, from request to final answer",
             Self::Steps3 => "three worker steps in a chain, from request to final answer",
             Self::Start => "the durable accept alone: nobody serves the step",
+            Self::Webhook => "webhook requests until they are stored, over all nodes",
             Self::Waiting => "executions that wait for an hour: memory, disk, restart time",
         }
     }
@@ -90,6 +94,9 @@ impl Scenario {
     pub async fn run(self, run: &Run) -> Result<Value> {
         if self == Self::Waiting {
             return waiting::run(run).await;
+        }
+        if self == Self::Webhook {
+            return webhook::run(run).await;
         }
         let mut builder = Cluster::builder(run.nodes);
         if let Some(binary) = &run.binary {
