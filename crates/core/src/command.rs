@@ -408,6 +408,8 @@ pub struct ApplyFlow {
     pub flow: Option<FlowId>,
     /// Replace only this revision; 0: any.
     pub expected_revision: u64,
+    /// Refuse a name that a flow has already, instead of replacing that flow's draft.
+    pub create_only: bool,
     /// Makes it safe to repeat.
     pub request_id: String,
     /// Makes the flow's id unique.

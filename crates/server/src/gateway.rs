@@ -9,6 +9,7 @@ mod execution;
 mod flow;
 mod journal;
 mod page;
+pub(crate) mod rest;
 mod route;
 mod schedule;
 mod status;
@@ -30,6 +31,7 @@ use tidemill_proto::{
 use tidemill_types::limits::{GRPC_REQUEST_BYTES_MAX, WORK_MESSAGE_BYTES_MAX};
 use tonic::service::Routes;
 
+use self::rest::{SHORT_BYTES, of_short};
 pub(crate) use self::{
     check::{CheckResult, Checks, invalid},
     route::{Kind, forwarded},
@@ -44,6 +46,15 @@ use crate::{
 pub(crate) struct Open {
     pub node: Arc<Node>,
     pub nodes: execution::NodeNames,
+}
+
+impl Open {
+    fn new(node: Arc<Node>) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            nodes: execution::NodeNames::default(),
+        })
+    }
 }
 
 impl Node {
@@ -96,10 +107,7 @@ pub fn peer_routes(node: Arc<Node>) -> Routes {
 
 impl Gateway {
     fn new(node: Arc<Node>, origin: Origin) -> Self {
-        let open = Arc::new(Open {
-            node,
-            nodes: execution::NodeNames::default(),
-        });
+        let open = Open::new(node);
         Self { open, origin }
     }
 

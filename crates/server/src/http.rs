@@ -1,4 +1,5 @@
-//! The HTTP port: webhooks, and for monitoring `/live`, `/ready`, `/metrics`.
+//! The HTTP port: webhooks, flows and executions as REST, and for monitoring `/live`, `/ready`,
+//! `/metrics` and `/healthcheck`.
 
 mod serve;
 
@@ -20,7 +21,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::serve::serve;
-use crate::{gateway::webhook, metrics::Metrics, node::Node};
+use crate::{
+    gateway::{rest, webhook},
+    metrics::Metrics,
+    node::Node,
+};
 
 /// What the port shows; the node comes later.
 pub(crate) struct Monitor {
@@ -41,6 +46,7 @@ struct Ready {
 }
 
 pub(crate) fn router(monitor: Arc<Monitor>) -> Router {
+    let rest = rest::router(Arc::clone(&monitor.node));
     let webhooks = webhook::router(Arc::clone(&monitor.node), Arc::clone(&monitor.metrics));
     Router::new()
         .route(
@@ -49,8 +55,10 @@ pub(crate) fn router(monitor: Arc<Monitor>) -> Router {
         )
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
+        .route("/healthcheck", get(healthcheck))
         .with_state(monitor)
         .merge(webhooks)
+        .merge(rest)
 }
 
 impl Monitor {
@@ -102,6 +110,22 @@ async fn ready(State(monitor): State<Arc<Monitor>>) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     (status, Json(Ready { ready, reasons })).into_response()
+}
+
+/// `/ready` in OIH's shape.
+async fn healthcheck(State(monitor): State<Arc<Monitor>>) -> Response {
+    let reasons = monitor.not_ready().await;
+    let (code, status) = if reasons.is_empty() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::INTERNAL_SERVER_ERROR, "error")
+    };
+    let body = serde_json::json!({
+        "status": status,
+        "version": env!("CARGO_PKG_VERSION"),
+        "details": { "reasons": reasons },
+    });
+    (code, Json(body)).into_response()
 }
 
 async fn metrics(State(monitor): State<Arc<Monitor>>) -> Response {

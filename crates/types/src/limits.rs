@@ -265,3 +265,14 @@ pub const WEBHOOK_RATES_MAX: usize = 100_000;
 pub const RESPOND_HEADERS_MAX: usize = 64;
 /// Most characters in the value of one.
 pub const RESPOND_HEADER_CHARS_MAX: usize = 8 * 1024;
+
+// REST.
+
+/// Most REST requests that one node answers at once.
+pub const REST_REQUESTS_MAX: usize = 128;
+/// Most bytes in the body of one.
+pub const REST_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most flows that one list by REST looks at: it sorts and counts all of them.
+pub const REST_FLOWS_LISTED_MAX: usize = 100_000;
+/// Most executions of a flow that REST lists and counts: the newest.
+pub const REST_EXECUTIONS_LISTED_MAX: usize = 10_000;

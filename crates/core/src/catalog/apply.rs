@@ -28,7 +28,12 @@ impl Catalog {
         let hash = Hash(flow::content_hash(&command.document));
         let target = command.flow.map(|id| id.0).unwrap_or_default();
         let revision = command.expected_revision.to_be_bytes();
-        let fingerprint = fingerprint("apply", &[&target, &revision, &hash.0]);
+        let operation = if command.create_only {
+            "create"
+        } else {
+            "apply"
+        };
+        let fingerprint = fingerprint(operation, &[&target, &revision, &hash.0]);
         if let Some(reply) = self.repeated(&command.request_id, fingerprint, rows)? {
             return Ok(reply);
         }
@@ -51,6 +56,9 @@ impl Catalog {
             )));
         };
         let owner = self.flow_by_name(&name, rows)?;
+        if let Some(owner) = owner.filter(|_| command.create_only) {
+            return Ok(Err(Rejection::NameTaken { name, owner }));
+        }
         let document = Bytes::from(flow::canonical_json(&command.document));
         let now = self.ledger.now();
         let reply = match command.flow.or(owner) {

@@ -90,6 +90,7 @@ impl Bench {
             document,
             flow: None,
             expected_revision: revision,
+            create_only: false,
             request_id: request_id.into(),
             entropy: self.requests,
             partitions: 2,
@@ -361,6 +362,32 @@ fn a_refused_or_unanswered_start_ends_inactive_with_its_reason() {
 }
 
 #[test]
+fn a_flow_that_is_only_to_be_created_replaces_none() {
+    let mut bench = Bench::new();
+    let create = |request_id: &str| {
+        CatalogCommand::Apply(ApplyFlow {
+            document: Box::new(flow::parse(DOCUMENT).expect("valid").remove(0)),
+            flow: None,
+            expected_revision: 0,
+            create_only: true,
+            request_id: request_id.into(),
+            entropy: 7,
+            partitions: 2,
+        })
+    };
+    let created = bench.ask(create("one")).expect("created");
+    assert!(created.created);
+    assert_eq!(bench.ask(create("one")), Ok(created.clone()), "a repeat");
+    assert_eq!(
+        bench.ask(create("two")),
+        Err(Rejection::NameTaken {
+            name: "orders".into(),
+            owner: created.flow
+        })
+    );
+}
+
+#[test]
 fn names_are_unique_and_can_be_changed() {
     let mut bench = Bench::new();
     let orders = bench.apply(DOCUMENT).flow;
@@ -374,6 +401,7 @@ fn names_are_unique_and_can_be_changed() {
             ),
             flow: Some(flow),
             expected_revision: 0,
+            create_only: false,
             request_id: format!("rename{entropy}"),
             entropy,
             partitions: 2,

@@ -69,7 +69,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "listen.http",
         "TIDEMILL_HTTP",
         "127.0.0.1:7480",
-        "Where /live, /ready and /metrics are.",
+        "Where webhooks, REST, /live, /ready and /metrics are.",
     ),
     option(
         "listen.peer",

@@ -21,7 +21,9 @@ use tidemill_types::limits::ANSWER_BYTES_MAX;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-pub(super) use self::{nodes::NodeNames, start::start, wait::wait};
+pub(super) use self::{
+    get::get, list::list, nodes::NodeNames, start::start, steps::list as list_steps, wait::wait,
+};
 use super::Gateway;
 
 fn client(channel: PeerChannel) -> ExecutionServiceClient<PeerChannel> {

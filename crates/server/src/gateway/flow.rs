@@ -19,7 +19,10 @@ use tidemill_replica::PeerChannel;
 use tidemill_types::limits::ANSWER_BYTES_MAX;
 use tonic::{Request, Response, Status};
 
-pub(super) use self::{find::resolve, get::get, versions::get as get_version};
+pub(super) use self::{
+    apply::apply, delete::delete, find::resolve, get::get, list::list, publish::publish,
+    start::start, stop::stop, versions::get as get_version,
+};
 use super::Gateway;
 
 fn client(channel: PeerChannel) -> FlowServiceClient<PeerChannel> {

@@ -170,14 +170,15 @@ impl Webhooks {
             return Ok((nothing(), "async"));
         };
         let deadline = Instant::now() + reply::timeout_of(trigger);
-        let held = match trigger.reply {
-            Reply::Async => None,
-            // Before anything is started: who finds no place has started nothing.
-            Reply::Wait => Some(self.places.hold(id)?),
-        };
         let checked = self
             .check(open, id, trigger, method, suffix, request)
             .await?;
+        let held = match trigger.reply {
+            Reply::Async => None,
+            // Before anything is started, so that who finds no place has started nothing; but after the
+            // body has come, so that who is slow takes no place.
+            Reply::Wait => Some(self.places.hold(id)?),
+        };
         let request_id = checked.request_id.clone();
         let execution_id = self.start(open, id, &flow, checked).await?;
         if held.is_none() {
@@ -325,13 +326,4 @@ fn namespaced(flow: FlowId, request_id: &str) -> String {
     let digest = Sha256::digest(request_id.as_bytes());
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("hook/{flow}/sha256:{hex}")
-}
-
-impl Open {
-    fn new(node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self {
-            node,
-            nodes: execution::NodeNames::default(),
-        })
-    }
 }

@@ -122,6 +122,7 @@ impl Clients {
                     document,
                     flow: None,
                     expected_revision: 0,
+                    create_only: false,
                     request_id,
                     entropy: env.random.draw(),
                     partitions: env.options.partitions,

@@ -30,7 +30,7 @@ use crate::{
 /// Rows looked at in one go.
 const PART: usize = 1_000;
 
-pub(super) async fn list(
+pub(in crate::gateway) async fn list(
     open: &Open,
     origin: Origin,
     mut request: ListExecutionsRequest,

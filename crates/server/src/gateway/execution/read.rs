@@ -7,9 +7,10 @@ use tidemill_core::{Rejection, Rows};
 use tidemill_proto::{convert, v1};
 use tidemill_rows::{
     Stored,
+    key::PREFIX_LEN,
     table::{
-        ExecutionRow, MessageRow, StepRow, execution_key, message_key, step_key, step_of_key,
-        steps_prefix,
+        ExecutionRow, MessageRow, StepRow, execution_key, execution_of_key, message_key, step_key,
+        step_of_key, steps_prefix,
     },
 };
 use tidemill_types::{ExecutionId, StepId, limits::PAGE_BYTES_MAX};
@@ -17,7 +18,10 @@ use tidemill_types::{ExecutionId, StepId, limits::PAGE_BYTES_MAX};
 use super::nodes::{Names, NodeNames};
 use crate::{
     actor::AskError,
-    gateway::check::CheckResult,
+    gateway::{
+        SHORT_BYTES,
+        check::{CheckResult, invalid},
+    },
     rows::{after, damaged, prefix_range, scan, stored},
 };
 
@@ -27,6 +31,27 @@ const PART: usize = 1_000;
 /// An execution's row.
 pub(super) fn execution(rows: &dyn Rows, id: ExecutionId) -> CheckResult<ExecutionRow> {
     stored(rows, &execution_key(id))?.ok_or(AskError::Rejected(Rejection::ExecutionNotFound(id)))
+}
+
+/// The execution whose id begins so.
+pub(super) fn execution_of_short(
+    rows: &dyn Rows,
+    short: [u8; SHORT_BYTES],
+) -> CheckResult<ExecutionId> {
+    let mut first = ExecutionId::default();
+    first.0[..SHORT_BYTES].copy_from_slice(&short);
+    let prefix = execution_key(first);
+    let (from, to) = prefix_range(&prefix[..PREFIX_LEN + SHORT_BYTES]);
+    let found = scan(rows, &from, &to, 2, false)?;
+    match found.as_slice() {
+        [] => Err(AskError::Rejected(Rejection::ExecutionNotFound(first))),
+        [(key, _)] => execution_of_key(key)
+            .ok_or_else(|| damaged(format!("the key of execution {first} is damaged"))),
+        _ => Err(invalid(
+            "execution_id",
+            "two executions have ids that begin so: use the whole id",
+        )),
+    }
 }
 
 /// At most `limit` steps with numbers from `from` on, as they are stored.

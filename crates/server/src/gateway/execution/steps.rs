@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-pub(super) async fn list(
+pub(in crate::gateway) async fn list(
     open: &Open,
     origin: Origin,
     request: ListStepsRequest,

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-pub(super) async fn apply(
+pub(in crate::gateway) async fn apply(
     open: &Open,
     origin: Origin,
     mut request: ApplyFlowRequest,
@@ -60,6 +60,7 @@ fn check(
         document: Box::new(document),
         flow,
         expected_revision: request.expected_revision,
+        create_only: request.create_only,
         request_id: request.request_id.clone(),
         entropy: rand::random(),
         partitions,

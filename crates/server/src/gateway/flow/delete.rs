@@ -7,7 +7,7 @@ use tonic::Status;
 use super::client;
 use crate::gateway::{Checks, Open, Origin, forwarded, route::Kind, status};
 
-pub(super) async fn delete(
+pub(in crate::gateway) async fn delete(
     open: &Open,
     origin: Origin,
     mut request: DeleteFlowRequest,

@@ -2,8 +2,11 @@
 
 use tidemill_core::{Rejection, Rows};
 use tidemill_proto::v1::GetFlowRequest;
-use tidemill_rows::table::{FlowRow, flow_by_name_key, flow_key};
-use tidemill_types::FlowId;
+use tidemill_rows::{
+    key::{self, Table},
+    table::{FlowRow, flow_by_name_key, flow_key, flow_of_key},
+};
+use tidemill_types::{FlowId, PartitionId};
 use tonic::Status;
 
 use super::client;
@@ -11,12 +14,12 @@ use crate::{
     actor::AskError,
     gateway::{
         Open, Origin,
-        check::{CheckResult, FlowRef},
-        forwarded,
+        check::{CheckResult, FlowRef, invalid},
+        forwarded, of_short,
         route::Kind,
         status,
     },
-    rows::{get, stored},
+    rows::{get, prefix_range, scan, stored},
 };
 
 /// A flow's row, by id or name.
@@ -24,7 +27,10 @@ pub(super) fn find(rows: &dyn Rows, flow: &FlowRef) -> CheckResult<(FlowId, Flow
     let not_found = || AskError::Rejected(Rejection::FlowNotFound(flow.to_string()));
     let id = match flow {
         FlowRef::Id(id) => *id,
-        FlowRef::Name(name) => id_of(rows, name)?.ok_or_else(not_found)?,
+        FlowRef::Name(name) => match id_of(rows, name)? {
+            Some(id) => id,
+            None => id_of_short(rows, name)?.ok_or_else(not_found)?,
+        },
     };
     let row = stored(rows, &flow_key(id))?.ok_or_else(not_found)?;
     Ok((id, row))
@@ -39,6 +45,27 @@ fn id_of(rows: &dyn Rows, name: &str) -> CheckResult<Option<FlowId>> {
         .try_into()
         .map_err(|_| AskError::Corrupt(format!("the id of flow {name:?} cannot be read")))?;
     Ok(Some(FlowId(id)))
+}
+
+/// The id that begins with these 24 hex digits, which is how clients of the Open Integration Hub write it.
+fn id_of_short(rows: &dyn Rows, text: &str) -> CheckResult<Option<FlowId>> {
+    let Some(short) = of_short(text) else {
+        return Ok(None);
+    };
+    let mut prefix = key::prefix(PartitionId::CATALOG, Table::Flow).to_vec();
+    prefix.extend_from_slice(&short);
+    let (from, to) = prefix_range(&prefix);
+    let found = scan(rows, &from, &to, 2, false)?;
+    match found.as_slice() {
+        [] => Ok(None),
+        [(key, _)] => flow_of_key(key)
+            .map(Some)
+            .ok_or_else(|| AskError::Corrupt(format!("the key of flow {text} is damaged"))),
+        _ => Err(invalid(
+            "flow",
+            "two flows have ids that begin so: use the whole id",
+        )),
+    }
 }
 
 /// The id of a flow that is to exist, as the catalog's leader knows it.
@@ -77,7 +104,11 @@ pub(in crate::gateway) async fn resolve(
         match flow {
             FlowRef::Id(id) => return Ok(*id),
             FlowRef::Name(name) => {
-                if let Some(id) = id_of(&open.node.catalog.stale(), name).map_err(status)? {
+                let rows = open.node.catalog.stale();
+                if let Some(id) = id_of(&rows, name).map_err(status)? {
+                    return Ok(id);
+                }
+                if let Some(id) = id_of_short(&rows, name).map_err(status)? {
                     return Ok(id);
                 }
             }

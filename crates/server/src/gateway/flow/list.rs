@@ -9,7 +9,10 @@ use tidemill_rows::{
     key::{self, PREFIX_LEN, Table},
     table::{FlowRow, FlowStatus, flow_by_name_key, flow_key},
 };
-use tidemill_types::{FlowId, PartitionId, limits::FLOW_NAME_CHARS_MAX};
+use tidemill_types::{
+    FlowId, PartitionId,
+    limits::{FLOW_NAME_CHARS_MAX, PAGE_BYTES_MAX},
+};
 use tonic::Status;
 
 use super::client;
@@ -30,11 +33,12 @@ use crate::{
 const PART: usize = 256;
 
 struct Filter {
+    with_documents: bool,
     status: Option<FlowStatus>,
     name_contains: String,
 }
 
-pub(super) async fn list(
+pub(in crate::gateway) async fn list(
     open: &Open,
     origin: Origin,
     request: ListFlowsRequest,
@@ -59,6 +63,7 @@ fn check(request: &ListFlowsRequest) -> CheckResult<(Page, Filter)> {
     let status = convert::flow_status_filter(request.status)
         .map_err(|number| invalid("status", format!("{number} is not a status")))?;
     let filter = Filter {
+        with_documents: request.with_documents,
         status,
         name_contains: request.name_contains.to_lowercase(),
     };
@@ -73,6 +78,7 @@ fn read(rows: &dyn Rows, page: &Page, filter: &Filter) -> CheckResult<ListFlowsR
         from = after(&flow_by_name_key(name));
     }
     let mut answer = ListFlowsResponse::default();
+    let mut bytes = 0;
     loop {
         let part = scan(rows, &from, &to, PART, false)?;
         let is_last = part.len() < PART;
@@ -86,12 +92,17 @@ fn read(rows: &dyn Rows, page: &Page, filter: &Filter) -> CheckResult<ListFlowsR
                 let row: FlowRow = stored(rows, &flow_key(id))?
                     .ok_or_else(|| AskError::Corrupt(format!("flow {id} is missing")))?;
                 if filter.status.is_none_or(|status| status == row.status) {
-                    if answer.flows.len() == page.size {
+                    if answer.flows.len() == page.size || bytes > PAGE_BYTES_MAX {
                         let last = answer.flows.last().map(|flow| flow.name.as_bytes());
                         answer.next_token = page::token(last.unwrap_or_default());
                         return Ok(answer);
                     }
-                    answer.flows.push(convert::flow(id, row, false));
+                    if filter.with_documents {
+                        bytes += row.document.len();
+                    }
+                    answer
+                        .flows
+                        .push(convert::flow(id, row, filter.with_documents));
                 }
             }
             from = after(&key);

@@ -15,7 +15,7 @@ use crate::{
     rows::stored,
 };
 
-pub(super) async fn publish(
+pub(in crate::gateway) async fn publish(
     open: &Open,
     origin: Origin,
     mut request: PublishFlowRequest,

@@ -29,7 +29,7 @@ use crate::{
 /// Longer than the catalog lets a start take (30 s).
 const SWITCH_WAIT: Duration = Duration::from_secs(35);
 
-pub(super) async fn start(
+pub(in crate::gateway) async fn start(
     open: &Open,
     origin: Origin,
     mut request: StartFlowRequest,

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-pub(super) async fn stop(
+pub(in crate::gateway) async fn stop(
     open: &Open,
     origin: Origin,
     mut request: StopFlowRequest,

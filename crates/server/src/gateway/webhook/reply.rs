@@ -4,7 +4,7 @@
 //! whatever happens to the partition's leader, it is asked for again at the next one. Must never start
 //! anything, or hold up a node that wants to stop.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     body::Body,
@@ -109,7 +109,8 @@ fn of_reply(reply: Message, execution_id: &str) -> Response {
         .and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok())
         .unwrap_or(StatusCode::OK);
     let mut headers = HeaderMap::new();
-    for (name, value) in reply.headers {
+    // In one order, so that a repeat has the same answer, byte for byte.
+    for (name, value) in reply.headers.into_iter().collect::<BTreeMap<_, _>>() {
         // The core has checked them.
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
             headers.insert(name, value);
