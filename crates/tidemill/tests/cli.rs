@@ -189,7 +189,6 @@ fn a_dry_run_shows_the_message_without_a_server() {
             &nobody(),
             "flow",
             "trigger",
-            "orders",
             "--dry-run",
             "--request",
             &path,
@@ -209,6 +208,40 @@ fn a_dry_run_shows_the_message_without_a_server() {
     let output = trigger("POST /hook/orders\n\n{}");
     ends(&output, 1);
     assert!(err(&output).contains("415"), "{}", err(&output));
+}
+
+#[test]
+fn a_dry_run_checks_the_signature_without_a_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let body = folder.path().join("body");
+    std::fs::write(&body, "Hello, World!").expect("written");
+    // GitHub's published example: the secret stands in a variable of this process's children.
+    let right = "X-Hub-Signature-256: sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let wrong = &right.replace("757107", "757108");
+    for (header, exit, status, verdict) in [
+        (right, 0, 200, "right"),
+        (wrong, 1, 403, "the signature is wrong"),
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidemill"))
+            .args(["--endpoint", &nobody(), "flow", "trigger", "--dry-run"])
+            .args(["--scheme", "github", "--secret-env", "HOOK_SECRET"])
+            .args(["--path", "/new", "--header", "content-type: text/plain"])
+            .args(["--header", header, "--header", "x-request-id: mine"])
+            .arg("--body")
+            .arg(&body)
+            .env("HOOK_SECRET", "It's a Secret to Everybody")
+            .output()
+            .expect("it runs");
+        ends(&output, exit);
+        let shown: Value = serde_json::from_str(&out(&output)).expect("JSON");
+        assert_eq!(shown["would_answer"], status, "{shown}");
+        assert_eq!(shown["signature"], verdict, "{shown}");
+        assert_eq!(shown["request_id"], "mine");
+        assert_eq!(shown["message"]["data"], "Hello, World!");
+        assert_eq!(shown["message"]["metadata"]["pathSuffix"], "new");
+    }
+    let output = tidemill(&["flow", "trigger", "--dry-run"]);
+    ends(&output, 2);
 }
 
 #[test]

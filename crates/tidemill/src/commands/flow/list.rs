@@ -76,6 +76,7 @@ impl List {
                     }),
                     status: status as i32,
                     name_contains: self.name_contains.clone(),
+                    with_documents: false,
                 })
                 .await?;
             flows.extend(answer.flows);

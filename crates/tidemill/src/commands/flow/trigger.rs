@@ -1,21 +1,15 @@
 //! `tidemill flow trigger`
 
+mod dry_run;
 mod request_file;
 
 use clap::Args;
 use serde_json::json;
-use tidemill_core::webhook;
-use tidemill_proto::convert;
 use tidemill_sdk::api::{Message, StartExecutionRequest};
-use tidemill_types::{flow::WebhookTrigger, limits::MESSAGE_BYTES_MAX};
 
+use self::dry_run::DryRun;
 use super::RequestId;
-use crate::{
-    commands::execution::data,
-    context::Context,
-    failure::{Failure, Problem},
-    views,
-};
+use crate::{commands::execution::data, context::Context, failure::Failure};
 
 /// Start an active flow by hand, or show which message a webhook request would become.
 #[derive(Args, Debug)]
@@ -24,9 +18,12 @@ Examples:
   tidemill flow trigger orders --now
   tidemill flow trigger orders --data '{\"customer\": 7}'
   tidemill flow trigger --dry-run --request request.http
+  tidemill flow trigger orders --dry-run --path /new --header 'content-type: text/csv' --body new.csv
+  tidemill flow trigger --dry-run --request request.http --scheme github --secret-env SECRET
 
 REQUEST is an HTTP request as text: its first line, its headers, an empty line, its body. A dry run
-needs no server; it does not check signatures.")]
+starts nothing. Without a flow it needs no server. With one it asks the server how the flow takes
+requests, and says what would be answered and what the check of the signature says.")]
 pub struct Trigger {
     /// Id or name of the flow.
     #[arg(required_unless_present = "dry_run")]
@@ -42,25 +39,16 @@ pub struct Trigger {
         conflicts_with = "dry_run"
     )]
     data: String,
-    /// Show the message that a webhook request would become, and start nothing.
-    #[arg(long, requires = "request_file")]
-    dry_run: bool,
-    /// With --dry-run: the file with the request, or - for stdin.
-    #[arg(
-        long = "request",
-        id = "request_file",
-        value_name = "REQUEST",
-        requires = "dry_run"
-    )]
-    request_file: Option<String>,
+    #[command(flatten)]
+    dry_run: DryRun,
     #[command(flatten)]
     request: RequestId,
 }
 
 impl Trigger {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        if let Some(file) = &self.request_file {
-            return dry_run(file, context);
+        if self.dry_run.dry_run {
+            return self.dry_run.run(self.flow.as_deref(), context).await;
         }
         let client = context.client().await?;
         let metadata = json!({"source": {"name": "cli", "type": "manual"}});
@@ -89,22 +77,4 @@ impl Trigger {
         }
         output.line(&started.execution_id)
     }
-}
-
-fn dry_run(file: &str, context: &Context) -> Result<(), Failure> {
-    let request = request_file::read(file)?;
-    let message = webhook::message(&request, &WebhookTrigger::default(), MESSAGE_BYTES_MAX);
-    let message = message.map_err(|error| {
-        let problem = Problem {
-            file: file.to_owned(),
-            pointer: String::new(),
-            code: error.status().to_string(),
-            message: error.to_string(),
-        };
-        let refused = format!("the server would answer {}", error.status());
-        Failure::invalid("INVALID_REQUEST", refused, vec![problem])
-    })?;
-    context
-        .output
-        .document(&views::message(&convert::message(message)))
 }
