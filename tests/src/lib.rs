@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod damage;
 pub mod http;
 pub mod journal;
 pub mod load;

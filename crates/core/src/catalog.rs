@@ -26,6 +26,7 @@ use crate::{
     Decider, Rejection,
     command::{CatalogCommand, CatalogEffect, CatalogReply},
     ledger::{Damage, Ledger, Rows},
+    quarantine::Quarantine,
 };
 
 /// What differs between deployments.
@@ -60,6 +61,7 @@ pub struct Catalog {
     /// Flows that are starting, with when that is given up; flows that are stopping never give up.
     transitions: BTreeMap<FlowId, Option<Timestamp>>,
     next_sweep: Timestamp,
+    quarantine: Quarantine,
     effects: Vec<CatalogEffect>,
 }
 
@@ -80,6 +82,7 @@ impl Decider for Catalog {
             ledger: Ledger::recover(partition, time, rows)?,
             transitions: BTreeMap::new(),
             next_sweep: time,
+            quarantine: Quarantine::default(),
             effects: Vec::new(),
         };
         let prefix = key::prefix(partition, Table::FlowTransition);
@@ -92,6 +95,7 @@ impl Decider for Catalog {
             catalog.transitions.insert(id, flow.deadline);
             catalog.effects.push(CatalogEffect::HandOver(id));
         }
+        catalog.quarantine = Quarantine::recover(&catalog.ledger, rows)?;
         Ok(catalog)
     }
 
@@ -124,6 +128,10 @@ impl Decider for Catalog {
                 reason,
             } => self.arm_refused(flow, activation, reason, rows),
             CatalogCommand::Disarmed { flow, activation } => self.disarmed(flow, activation, rows),
+            CatalogCommand::Restarted(panic) => {
+                self.quarantine.note(&mut self.ledger, panic);
+                Ok(Ok(CatalogReply::default()))
+            }
         }
     }
 
@@ -171,6 +179,12 @@ impl Decider for Catalog {
 }
 
 impl Catalog {
+    /// True when this command is refused because the logic panicked on it.
+    #[must_use]
+    pub fn is_quarantined(&self, digest: Hash) -> bool {
+        self.quarantine.contains(digest)
+    }
+
     fn flow(&self, id: FlowId, rows: &dyn Rows) -> Result<Option<FlowRow>, Damage> {
         self.ledger.read(rows, &flow_key(id))
     }

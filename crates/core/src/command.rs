@@ -397,6 +397,8 @@ pub enum CatalogCommand {
         /// Which start.
         activation: u64,
     },
+    /// The logic panicked and was restarted from rows.
+    Restarted(Restarted),
 }
 
 /// Creates a flow or replaces its draft.
@@ -419,7 +421,7 @@ pub struct ApplyFlow {
 }
 
 /// Answers of the catalog.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CatalogReply {
     /// The flow.
     pub flow: FlowId,

@@ -14,6 +14,7 @@ pub mod flow;
 pub mod ledger;
 pub mod memory;
 pub mod partition;
+mod quarantine;
 pub mod rejection;
 pub mod schedule;
 pub mod webhook;

@@ -28,9 +28,9 @@ use std::{
 
 use tidemill_rows::{
     Hash, Mutation, Stored,
-    journal::{JournalRecord, kind},
+    journal::JournalRecord,
     key::{self, Table, after_prefix},
-    table::{LeaseRow, QuarantineRow, QueueRow, StepState, quarantine_key, step_of_key},
+    table::{LeaseRow, QueueRow, StepState, step_of_key},
 };
 use tidemill_types::{
     ExecutionId, FlowId, PartitionId, StepId, Timestamp,
@@ -40,9 +40,10 @@ use tidemill_types::{
 use self::{armed::ArmedFlow, execution::Execution, timers::Timers, work::Work};
 use crate::{
     Decider, Rejection,
-    command::{CompletionStatus, PartitionCommand, PartitionEffect, PartitionReply, Restarted},
+    command::{CompletionStatus, PartitionCommand, PartitionEffect, PartitionReply},
     flow::Plan,
     ledger::{Damage, Ledger, Rows},
+    quarantine::Quarantine,
 };
 
 /// What differs between deployments.
@@ -80,7 +81,7 @@ pub struct Partition {
     builtins: VecDeque<StepId>,
     work: Work,
     timers: Timers,
-    quarantine: BTreeSet<Hash>,
+    quarantine: Quarantine,
     /// Executions of schedules that have ended within this command.
     ended_scheduled: Vec<(ExecutionId, FlowId)>,
     effects: Vec<PartitionEffect>,
@@ -109,17 +110,12 @@ impl Decider for Partition {
             builtins: VecDeque::new(),
             work: Work::default(),
             timers: Timers::default(),
-            quarantine: BTreeSet::new(),
+            quarantine: Quarantine::default(),
             ended_scheduled: Vec::new(),
             effects: Vec::new(),
         };
         recovered.recover_work(rows)?;
-        let prefix = key::prefix(partition, Table::Quarantine);
-        for (key, _) in recovered.ledger.scan_prefix(rows, &prefix)? {
-            if let Some(digest) = key.get(key::PREFIX_LEN..).and_then(|d| d.try_into().ok()) {
-                recovered.quarantine.insert(Hash(digest));
-            }
-        }
+        recovered.quarantine = Quarantine::recover(&recovered.ledger, rows)?;
         Ok(recovered)
     }
 
@@ -158,7 +154,10 @@ impl Decider for Partition {
             }
             PartitionCommand::Arm(command) => self.arm(command, rows)?,
             PartitionCommand::Disarm(command) => self.disarm(command, rows)?,
-            PartitionCommand::Restarted(command) => self.restarted(command),
+            PartitionCommand::Restarted(panic) => {
+                self.quarantine.note(&mut self.ledger, panic);
+                Ok(PartitionReply::Nothing)
+            }
         };
         self.run_builtins(rows)?;
         self.start_queued(rows)?;
@@ -218,7 +217,7 @@ impl Partition {
     /// True when this command is refused because the logic panicked on it.
     #[must_use]
     pub fn is_quarantined(&self, digest: Hash) -> bool {
-        self.quarantine.contains(&digest)
+        self.quarantine.contains(digest)
     }
 
     /// Queues and leases, from their rows.
@@ -293,39 +292,6 @@ impl Partition {
             self.run_builtins(rows)?;
         }
         Ok(())
-    }
-
-    fn restarted(&mut self, command: Restarted) -> Result<PartitionReply, Rejection> {
-        let Restarted {
-            digest,
-            command,
-            reason,
-            quarantine,
-        } = command;
-        if quarantine && self.quarantine.insert(digest) {
-            let row = QuarantineRow {
-                at: self.ledger.now(),
-                command: command.clone(),
-                reason,
-            };
-            self.ledger.put(
-                quarantine_key(self.ledger.partition(), digest),
-                row.to_bytes(),
-            );
-        }
-        self.ledger.record(JournalRecord {
-            kind: if quarantine {
-                kind::COMMAND_QUARANTINED
-            } else {
-                kind::PARTITION_RESTARTED
-            }
-            .into(),
-            actor: SYSTEM.into(),
-            detail: command,
-            payload_hash: Some(digest),
-            ..JournalRecord::default()
-        });
-        Ok(PartitionReply::Nothing)
     }
 
     /// A record about an execution.

@@ -14,7 +14,7 @@ use tidemill_types::{NodeId, PartitionId};
 use crate::{
     Member, ReplicaConfig, StartError,
     codec::node_to_wire,
-    group::Group,
+    group::{Group, StoppedGroup},
     limits::MEMBER_CALL_TIMEOUT,
     network::{Network, Peers},
     raft::Membership,
@@ -31,6 +31,8 @@ pub(crate) struct Directory {
     space: Arc<SpaceWatch>,
     tasks: Tasks,
     groups: RwLock<BTreeMap<PartitionId, Group>>,
+    /// Those that could not be opened.
+    stopped: RwLock<BTreeMap<PartitionId, StoppedGroup>>,
     store: RwLock<Option<Arc<NodeStore>>>,
     /// Taken for as long as a group is being opened: a store must not be opened twice.
     opening: tokio::sync::Mutex<()>,
@@ -54,6 +56,7 @@ impl Directory {
             space,
             tasks,
             groups: RwLock::new(BTreeMap::new()),
+            stopped: RwLock::new(BTreeMap::new()),
             store: RwLock::new(Some(store)),
             opening: tokio::sync::Mutex::new(()),
         }
@@ -97,6 +100,20 @@ impl Directory {
         read(&self.groups).values().cloned().collect()
     }
 
+    /// The groups that could not be opened here.
+    pub fn stopped(&self) -> Vec<StoppedGroup> {
+        read(&self.stopped).values().cloned().collect()
+    }
+
+    /// Opens a group, or takes note that it is damaged: that is no reason to stop the others. But without
+    /// the catalog this node does not know its cluster.
+    pub async fn open_or_stop(&self, id: PartitionId) -> Result<(), StartError> {
+        match self.open(id).await {
+            Err(StartError::Damaged { .. }) if !id.is_catalog() => Ok(()),
+            opened => opened.map(drop),
+        }
+    }
+
     /// The group, opened when it is not yet.
     pub async fn open(&self, id: PartitionId) -> Result<Group, StartError> {
         if let Some(group) = self.get(id) {
@@ -105,6 +122,9 @@ impl Directory {
         let _alone = self.opening.lock().await;
         if let Some(group) = self.get(id) {
             return Ok(group);
+        }
+        if let Some(stopped) = read(&self.stopped).get(&id) {
+            return Err(stopped.error());
         }
         let Some(store) = self.store() else {
             return Err(StartError::Store {
@@ -122,7 +142,15 @@ impl Directory {
             Arc::clone(&self.space),
             &self.tasks,
         )
-        .await?;
+        .await
+        .inspect_err(|error| {
+            if let StartError::Damaged { group, reason } = error {
+                tracing::error!(partition = %group, reason, "group is damaged and stopped on this node");
+                let stopped = StoppedGroup::new(*group, reason.clone());
+                let mut all = self.stopped.write().unwrap_or_else(PoisonError::into_inner);
+                all.insert(*group, stopped);
+            }
+        })?;
         self.groups
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -219,6 +247,14 @@ impl Directory {
                 })
                 .collect(),
             disk_low: self.space.is_low(),
+            stopped: self
+                .all()
+                .iter()
+                .filter(|group| group.fault().is_some())
+                .map(Group::id)
+                .chain(self.stopped().iter().map(StoppedGroup::id))
+                .map(|id| id.0.into())
+                .collect(),
         }
     }
 }

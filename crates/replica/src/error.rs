@@ -21,6 +21,14 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What is stored of one group is damaged or cannot be read. The other groups can go on.
+    #[error("{} is damaged: {reason}", named(*group))]
+    Damaged {
+        /// The group.
+        group: PartitionId,
+        /// What was found.
+        reason: String,
+    },
     /// What is stored cannot be used.
     #[error("group {group}: {reason}")]
     Store {
@@ -29,6 +37,15 @@ pub enum StartError {
         /// What was found.
         reason: String,
     },
+}
+
+/// A group as people know it.
+fn named(group: PartitionId) -> String {
+    if group.is_catalog() {
+        "the catalog".to_owned()
+    } else {
+        format!("partition {group}")
+    }
 }
 
 /// Why a batch or an epoch was not committed, as far as is known.

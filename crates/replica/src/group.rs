@@ -4,6 +4,7 @@ mod barrier;
 mod keeper;
 mod open;
 mod proposal;
+mod stopped;
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -17,10 +18,13 @@ use tidemill_store::StateStore;
 use tidemill_types::{NodeId, PartitionId};
 use tokio::sync::{mpsc, watch};
 
-pub use self::proposal::{Committed, Proposal};
 use self::{
     barrier::Barriers,
     proposal::{Queued, outcome},
+};
+pub use self::{
+    proposal::{Committed, Proposal},
+    stopped::StoppedGroup,
 };
 use crate::{
     GroupStats, ProposeError, ReadError,
@@ -53,6 +57,8 @@ struct Inner {
     state: StateStore,
     shared: Arc<Shared>,
     leadership: watch::Receiver<Leadership>,
+    /// For when the group has stopped here, and its keeper with it.
+    tell: watch::Sender<Leadership>,
     proposals: mpsc::Sender<Queued>,
     space: Arc<SpaceWatch>,
     barriers: Barriers,
@@ -206,6 +212,19 @@ impl Group {
             snapshots_installed: shared.snapshots_installed.load(Relaxed),
             fault: self.fault(),
         }
+    }
+
+    /// Stops the group on this node: whoever decides by its rows has found them damaged. It still takes
+    /// entries, which go into its log, but proposes nothing, does not stand for election, and hands
+    /// over what it leads.
+    pub fn retire(&self, reason: &str) {
+        self.inner.shared.set_fault(reason.to_owned());
+        self.inner.raft.runtime_config().elect(false);
+    }
+
+    /// Tells who leads a group that has stopped here.
+    pub(crate) fn led_by(&self, leader: Option<NodeId>) {
+        stopped::lead(&self.inner.tell, leader);
     }
 
     pub(crate) fn raft(&self) -> &Raft {

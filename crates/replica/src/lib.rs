@@ -12,6 +12,7 @@
 mod codec;
 mod config;
 mod directory;
+mod elsewhere;
 mod error;
 mod group;
 mod handover;
@@ -33,7 +34,7 @@ mod tasks;
 
 pub use config::{ConfigError, ReplicaConfig, SnapshotPolicy};
 pub use error::{ChangeError, ProposeError, ReadError, StartError};
-pub use group::{Committed, Group, Leadership, Proposal};
+pub use group::{Committed, Group, Leadership, Proposal, StoppedGroup};
 pub use member::Member;
 pub use network::{PeerChannel, PeerIdentity};
 pub use replica::Replica;

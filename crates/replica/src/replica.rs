@@ -19,10 +19,10 @@ use tonic::{
 };
 
 use crate::{
-    ChangeError, Group, Member, ReplicaConfig, ReplicaStats, StartError,
+    ChangeError, Group, Member, ReplicaConfig, ReplicaStats, StartError, StoppedGroup,
     codec::node_to_wire,
     directory::Directory,
-    handover,
+    elsewhere, handover,
     limits::{
         KEEP_ALIVE, MEMBERS_MAX, PARTITIONS_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX,
         STOP_TIMEOUT,
@@ -83,7 +83,8 @@ impl Replica {
         ));
         tasks.spawn(Arc::clone(&space).run(Arc::clone(&store)));
         let directory = Arc::new(Directory::new(config, store, peers, space, tasks.clone()));
-        tasks.spawn(handover::while_disk_is_low(Arc::clone(&directory)));
+        tasks.spawn(handover::while_unfit(Arc::clone(&directory)));
+        tasks.spawn(elsewhere::follow(Arc::clone(&directory)));
         let replica = Self {
             directory: Arc::clone(&directory),
             address,
@@ -95,7 +96,7 @@ impl Replica {
         let opened = async {
             directory.open(PartitionId::CATALOG).await?;
             for group in stored {
-                directory.open(group).await?;
+                directory.open_or_stop(group).await?;
             }
             replica
                 .open_partitions(directory.partitions().unwrap_or(0))
@@ -132,7 +133,7 @@ impl Replica {
 
     async fn open_partitions(&self, partitions: u16) -> Result<(), StartError> {
         for id in 1..=partitions {
-            self.directory.open(PartitionId(id)).await?;
+            self.directory.open_or_stop(PartitionId(id)).await?;
         }
         Ok(())
     }
@@ -329,6 +330,12 @@ impl Replica {
         self.directory.all()
     }
 
+    /// The groups that could not be opened on this node, in order: what is stored of them is damaged.
+    #[must_use]
+    pub fn stopped_groups(&self) -> Vec<StoppedGroup> {
+        self.directory.stopped()
+    }
+
     /// The connection to another member's peer port, for the services that were given to it at its
     /// start. Made when it is first used, and again when it breaks: give calls a deadline.
     #[must_use]
@@ -341,8 +348,12 @@ impl Replica {
     /// Where all groups stand.
     #[must_use]
     pub fn stats(&self) -> ReplicaStats {
+        let stopped = self.stopped_groups();
+        let mut groups: Vec<_> = self.groups().iter().map(Group::stats).collect();
+        groups.extend(stopped.iter().map(StoppedGroup::stats));
+        groups.sort_by_key(|group| group.id);
         ReplicaStats {
-            groups: self.groups().iter().map(Group::stats).collect(),
+            groups,
             peers: self.directory.peers().stats(),
         }
     }

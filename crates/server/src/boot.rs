@@ -5,6 +5,7 @@
 //! the cluster's status. All other requests are answered `UNAVAILABLE` until the node is a member.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
@@ -12,10 +13,10 @@ use std::{
 
 use anyhow::Context as _;
 use tidemill_core::{Catalog, Partition};
-use tidemill_replica::{ChangeError, Group, Member, Replica};
-use tidemill_store::{NodeStore, StoreIdentity, StoreOptions};
+use tidemill_replica::{ChangeError, Member, Replica, StartError};
+use tidemill_store::{NodeStore, OpenError, StoreIdentity, StoreOptions};
 use tidemill_types::{
-    PartitionId,
+    ErrorClass, PartitionId,
     limits::{CONNECTIONS_MAX, REQUEST_HEADERS_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -25,7 +26,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     activator::{self, CatalogSink},
-    actor::{self, ActorOptions, EffectSink, GroupHandle, ReplicaLog, Supervised},
+    actor::{self, ActorOptions, EffectSink, GroupHandle, GroupLog, ReplicaLog, Supervised},
     clock,
     cluster_service::Cluster,
     config::{ClusterStart, Config},
@@ -106,7 +107,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .raft()
         .spawn(Replica::start(config.replica(), store, on_peer_port))
         .await
-        .context("the replica panicked")??;
+        .context("the replica panicked")?
+        .map_err(|error| {
+            let is_damaged = matches!(error, StartError::Damaged { .. });
+            or_replace(error.into(), is_damaged)
+        })?;
     let shutdown = CancellationToken::new();
     let (close, stop) = (CancellationToken::new(), CancellationToken::new());
     let monitor = Arc::new(Monitor {
@@ -140,35 +145,34 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     let disk_low = Arc::new(AtomicBool::new(false));
     ports.push(watch_space(&replica, &disk_low, close.clone()));
-    let groups = replica.groups();
+    let logs = logs(&replica);
     let effects = Arc::new(PartitionEffects {
         catalog: Arc::new(CatalogSink::new()),
-        partitions: groups
-            .iter()
-            .filter(|group| !group.id().is_catalog())
-            .map(|group| Arc::new(PartitionSink::new(group.id())))
+        partitions: logs
+            .keys()
+            .filter(|id| !id.is_catalog())
+            .map(|id| Arc::new(PartitionSink::new(*id)))
             .collect(),
     });
     let mut actors = Actors {
-        replica: &replica,
         metrics: &metrics,
         disk_low: &disk_low,
         stop: &stop,
         engine: &engine,
         tasks: Vec::new(),
     };
-    let catalog = replica
-        .group(PartitionId::CATALOG)
+    let catalog = logs
+        .get(&PartitionId::CATALOG)
         .context("the catalog is not there")?;
-    let catalog =
-        actors.spawn::<Catalog>(catalog, config.catalog(), Arc::clone(&effects.catalog) as _);
+    let sink = Arc::clone(&effects.catalog);
+    let catalog = actors.spawn::<Catalog>(Arc::clone(catalog), config.catalog(), sink as _);
     let mut partitions = Vec::new();
-    for group in groups.into_iter().filter(|group| !group.id().is_catalog()) {
+    for (id, log) in logs.into_iter().filter(|(id, _)| !id.is_catalog()) {
         let sink = effects
-            .of(group.id())
+            .of(id)
             .context("partitions are numbered from 1 without a gap")?;
         let sink = Arc::clone(sink);
-        partitions.push(actors.spawn::<Partition>(group, config.partition(), sink as _));
+        partitions.push(actors.spawn::<Partition>(log, config.partition(), sink as _));
     }
     let actors = actors.tasks;
     let node = Arc::new(Node {
@@ -237,7 +241,23 @@ async fn open_store(config: &Config) -> anyhow::Result<NodeStore> {
     let dir = config.data_dir.clone();
     let opened =
         tokio::task::spawn_blocking(move || NodeStore::open(&dir, &identity, options)).await;
-    Ok(opened.context("opening the store panicked")??)
+    let opened = opened.context("opening the store panicked")?;
+    opened.map_err(|error| {
+        let is_damaged = matches!(&error, OpenError::Store { error, .. } if error.class() == ErrorClass::Corrupt);
+        or_replace(error.into(), is_damaged)
+    })
+}
+
+/// Damage is for a person, who should read there what to do.
+fn or_replace(error: anyhow::Error, is_damaged: bool) -> anyhow::Error {
+    if is_damaged {
+        anyhow::anyhow!(
+            "{error:#}; keep the directory for analysis and replace this node under a new id: \
+             docs/operations.md, \"A damaged store\""
+        )
+    } else {
+        error
+    }
 }
 
 /// This node as others reach it. Where a port was left to the system, the one that it gave.
@@ -323,7 +343,8 @@ async fn become_member(
             }
         }
         let partitions = replica.partitions();
-        let all = (0..=partitions).all(|id| replica.group(PartitionId(id)).is_some());
+        let known = logs(replica);
+        let all = (0..=partitions).all(|id| known.contains_key(&PartitionId(id)));
         if partitions > 0 && all {
             return Ok(());
         }
@@ -333,7 +354,7 @@ async fn become_member(
 
 /// The number of partitions in the data directory; 0 when it is new.
 async fn stored_partitions(replica: &Replica) -> u16 {
-    if replica.groups().iter().all(|group| group.id().is_catalog()) {
+    if logs(replica).keys().all(|id| id.is_catalog()) {
         return 0;
     }
     // With data the number is known as soon as the catalog has read its own; without it for long, the
@@ -347,13 +368,25 @@ async fn stored_partitions(replica: &Replica) -> u16 {
     replica.partitions()
 }
 
+/// The groups of this node: those that it opened, and those that it could not.
+fn logs(replica: &Replica) -> BTreeMap<PartitionId, Arc<dyn GroupLog>> {
+    let opened = replica.groups().into_iter().map(|group| {
+        let log: Arc<dyn GroupLog> = Arc::new(ReplicaLog::new(group));
+        (log.id(), log)
+    });
+    let stopped = replica.stopped_groups().into_iter().map(|group| {
+        let log: Arc<dyn GroupLog> = Arc::new(group);
+        (log.id(), log)
+    });
+    opened.chain(stopped).collect()
+}
+
 fn is_member(replica: &Replica, own: &Member) -> bool {
     replica.members().iter().any(|m| m.id == own.id && m.voter)
 }
 
 /// Starts the groups' actors.
 struct Actors<'a> {
-    replica: &'a Arc<Replica>,
     metrics: &'a Arc<Metrics>,
     disk_low: &'a Arc<AtomicBool>,
     stop: &'a CancellationToken,
@@ -364,11 +397,11 @@ struct Actors<'a> {
 impl Actors<'_> {
     fn spawn<D: Supervised>(
         &mut self,
-        group: Group,
+        log: Arc<dyn GroupLog>,
         config: D::Config,
         sink: Arc<dyn EffectSink<D::Effect>>,
     ) -> GroupHandle<D> {
-        let number = usize::from(group.id().0);
+        let number = usize::from(log.id().0);
         let options = ActorOptions {
             config,
             sink,
@@ -377,7 +410,6 @@ impl Actors<'_> {
             disk_low: Arc::clone(self.disk_low),
             stop: self.stop.clone(),
         };
-        let log = Arc::new(ReplicaLog::new(group, self.replica));
         let (handle, task) = actor::spawn(log, options, self.engine.actor(number));
         self.tasks.push(task);
         handle

@@ -6,7 +6,12 @@ use tidemill_rows::{
 };
 
 use super::*;
-use crate::{command::ApplyFlow, flow, ledger::Rows, memory::MemoryRows};
+use crate::{
+    command::{ApplyFlow, Restarted},
+    flow,
+    ledger::Rows,
+    memory::MemoryRows,
+};
 
 struct Bench {
     catalog: Catalog,
@@ -425,5 +430,29 @@ fn names_are_unique_and_can_be_changed() {
             .ask(rename(other, "orders", 102))
             .expect("the name is free")
             .changed
+    );
+}
+
+#[test]
+fn a_quarantined_command_is_remembered() {
+    let mut bench = Bench::new();
+    let digest = Hash([9; 32]);
+    for quarantine in [false, true] {
+        let panic = Restarted {
+            digest,
+            command: "publish".into(),
+            reason: "index out of bounds".into(),
+            quarantine,
+        };
+        bench
+            .ask(CatalogCommand::Restarted(panic))
+            .expect("taken note of");
+        assert_eq!(bench.catalog.is_quarantined(digest), quarantine);
+    }
+    bench.fail_over();
+    assert!(bench.catalog.is_quarantined(digest));
+    assert_eq!(
+        bench.kinds(),
+        ["partition.restarted", "partition.command_quarantined"]
     );
 }

@@ -7,7 +7,7 @@ use std::{
 
 use openraft::Config;
 use tidemill_store::NodeStore;
-use tidemill_types::PartitionId;
+use tidemill_types::{ErrorClass, PartitionId};
 use tokio::sync::{mpsc, watch};
 
 use super::{Group, Inner, Leadership, barrier::Barriers, keeper::Keeper, proposal};
@@ -72,7 +72,12 @@ impl Group {
         let engine = engine_config(config)
             .validate()
             .map_err(|error| failed(error.to_string()))?;
-        let state = store.state(id).map_err(|error| failed(error.to_string()))?;
+        let damaged = |reason: String| StartError::Damaged { group: id, reason };
+        let state = store.state(id).map_err(|error| match error.class() {
+            // It stops with the whole store, or there is room again at the next start.
+            ErrorClass::Unavailable => failed(error.to_string()),
+            _ => damaged(error.to_string()),
+        })?;
         let shared = Arc::clone(network.shared());
         let machine = Machine::open(
             id,
@@ -80,7 +85,7 @@ impl Group {
             Arc::clone(&shared),
             Arc::from(store.dir()),
         )
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| damaged(error.to_string()))?;
         let log = store.log(id);
         // Whoever has never voted has promised nothing.
         let restarted = log
@@ -105,7 +110,7 @@ impl Group {
                 node: config.node.0,
                 raft: raft.clone(),
                 shared: Arc::clone(&shared),
-                leadership: tell,
+                leadership: tell.clone(),
                 heartbeat: config.heartbeat,
                 lease: config.election_max,
                 settles_at: Instant::now() + config.election_max,
@@ -121,6 +126,7 @@ impl Group {
                 state,
                 shared,
                 leadership,
+                tell,
                 proposals,
                 space,
                 barriers: Barriers::default(),

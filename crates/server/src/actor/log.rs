@@ -1,11 +1,11 @@
 //! What an actor needs of its Raft group: an interface, so that tests can stand in for the log.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tidemill_core::{Rows, RowsError};
-use tidemill_replica::{Committed, Group, Leadership, ProposeError, ReadError, Replica};
+use tidemill_replica::{Committed, Group, Leadership, ProposeError, ReadError, StoppedGroup};
 use tidemill_rows::{Epoch, Key};
 use tidemill_store::{StateStore, StateView, StoreError};
 use tidemill_types::PartitionId;
@@ -37,22 +37,18 @@ pub trait GroupLog: Send + Sync + 'static {
     fn snapshot(&self) -> SharedRows;
     /// Why the group has stopped on this node, if it has.
     fn fault(&self) -> Option<String>;
-    /// Gives leadership away, if another node can take it: this node cannot serve the group.
-    fn abdicate(&self) -> BoxFuture<'static, ()>;
+    /// Stops the group on this node and gives leadership away: its rows are damaged.
+    fn retire(&self, reason: &str);
 }
 
 /// A group of the replica.
 pub(crate) struct ReplicaLog {
     group: Group,
-    replica: Weak<Replica>,
 }
 
 impl ReplicaLog {
-    pub(crate) fn new(group: Group, replica: &Arc<Replica>) -> Self {
-        Self {
-            group,
-            replica: Arc::downgrade(replica),
-        }
+    pub(crate) fn new(group: Group) -> Self {
+        Self { group }
     }
 }
 
@@ -96,22 +92,61 @@ impl GroupLog for ReplicaLog {
         self.group.fault()
     }
 
-    fn abdicate(&self) -> BoxFuture<'static, ()> {
-        let (id, replica) = (self.group.id(), self.replica.clone());
-        Box::pin(async move {
-            let Some(replica) = replica.upgrade() else {
-                return;
-            };
-            let me = replica.node();
-            for member in replica.members() {
-                if member.voter
-                    && member.id != me
-                    && replica.transfer_leadership(id, member.id).await.is_ok()
-                {
-                    return;
-                }
-            }
-        })
+    fn retire(&self, reason: &str) {
+        self.group.retire(reason);
+    }
+}
+
+/// A group that could not be opened on this node: another node serves it, here it has nothing but a reason.
+impl GroupLog for StoppedGroup {
+    fn id(&self) -> PartitionId {
+        self.id()
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership()
+    }
+
+    fn start_epoch(&self) -> BoxFuture<'static, Result<Epoch, ProposeError>> {
+        let reason = self.reason().to_owned();
+        Box::pin(std::future::ready(Err(ProposeError::Stopped { reason })))
+    }
+
+    fn propose(&self, _: Epoch, _: Bytes) -> BoxFuture<'static, Result<Committed, ProposeError>> {
+        let reason = self.reason().to_owned();
+        Box::pin(std::future::ready(Err(ProposeError::Stopped { reason })))
+    }
+
+    fn read_barrier(&self) -> BoxFuture<'static, Result<(), ReadError>> {
+        let reason = self.reason().to_owned();
+        Box::pin(std::future::ready(Err(ReadError::Stopped { reason })))
+    }
+
+    fn rows(&self) -> SharedRows {
+        Arc::new(NoRows(self.reason().to_owned()))
+    }
+
+    fn snapshot(&self) -> SharedRows {
+        self.rows()
+    }
+
+    fn fault(&self) -> Option<String> {
+        Some(self.reason().to_owned())
+    }
+
+    fn retire(&self, _: &str) {}
+}
+
+/// Rows that cannot be read: never an empty answer.
+struct NoRows(String);
+
+impl Rows for NoRows {
+    fn get(&self, _: &[u8]) -> Result<Option<Bytes>, RowsError> {
+        Err(RowsError(self.0.clone()))
+    }
+
+    fn scan(&self, _: &[u8], _: &[u8], _: usize, _: bool) -> Result<Vec<(Key, Bytes)>, RowsError> {
+        Err(RowsError(self.0.clone()))
     }
 }
 

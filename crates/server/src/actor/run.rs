@@ -260,10 +260,7 @@ impl<D: Supervised> Actor<D> {
         self.counts.faults.add(1);
         self.fault.send_replace(Some(reason.clone()));
         // Its rows may be whole on another node.
-        tokio::select! {
-            () = self.log.abdicate() => {}
-            () = self.options.stop.cancelled() => {}
-        }
+        self.log.retire(&reason);
         loop {
             tokio::select! {
                 biased;

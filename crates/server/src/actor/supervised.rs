@@ -269,6 +269,7 @@ impl Supervised for Catalog {
             CatalogCommand::Armed { .. } => "armed",
             CatalogCommand::ArmRefused { .. } => "arm_refused",
             CatalogCommand::Disarmed { .. } => "disarmed",
+            CatalogCommand::Restarted(_) => "restarted",
         }
     }
 
@@ -289,7 +290,8 @@ impl Supervised for Catalog {
             | CatalogCommand::Delete { .. }
             | CatalogCommand::Armed { .. }
             | CatalogCommand::ArmRefused { .. }
-            | CatalogCommand::Disarmed { .. } => Admission::Progress,
+            | CatalogCommand::Disarmed { .. }
+            | CatalogCommand::Restarted(_) => Admission::Progress,
         }
     }
 
@@ -301,13 +303,12 @@ impl Supervised for Catalog {
         }
     }
 
-    /// The catalog has no record for it: what it refuses, it refuses until this node loses leadership.
-    fn restarted(_: Restarted) -> Option<CatalogCommand> {
-        None
+    fn restarted(panic: Restarted) -> Option<CatalogCommand> {
+        Some(CatalogCommand::Restarted(panic))
     }
 
-    fn is_quarantined(&self, _: Hash) -> bool {
-        false
+    fn is_quarantined(&self, digest: Hash) -> bool {
+        Catalog::is_quarantined(self, digest)
     }
 
     fn observe(

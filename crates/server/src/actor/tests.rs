@@ -269,6 +269,8 @@ async fn damage_stops_the_group_loudly() {
     let error = fixture.handle.read().await.err().expect("stopped");
     assert_eq!(error.class(), ErrorClass::Corrupt);
     assert_eq!(fixture.metrics.faults.with(&["1"]).get(), 1);
+    let retired = fixture.log.retired.lock().expect("not poisoned").clone();
+    assert_eq!(retired.len(), 1, "another node is to lead: {retired:?}");
 }
 
 #[tokio::test]

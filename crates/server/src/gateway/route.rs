@@ -89,9 +89,13 @@ impl Node {
                 // It had a leader until now: a call that waits for something outlives elections.
                 deadline = Instant::now() + LEADER_WAIT;
             }
-            if Instant::now() >= deadline {
+            let is_nowhere = group.fault().is_some() && self.replica.members().len() == 1;
+            if is_nowhere || Instant::now() >= deadline {
                 return Err(status(if may_have_happened {
                     AskError::Unknown
+                } else if let Some(fault) = group.fault() {
+                    // Nobody else has it either: waiting longer helps nobody.
+                    AskError::Corrupt(fault)
                 } else {
                     AskError::NotLeader { leader: now.leader }
                 }));

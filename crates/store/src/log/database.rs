@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{LogEntry, StoreError, StoreOptions, file, memory::SharedMemory, options};
 
-const FOLDER: &str = "log";
+pub const FOLDER: &str = "log";
 const POSITIONS_FAMILY: &str = "default";
 const FAMILY_MEMORY_BYTES: usize = 16 << 20;
 /// Files at level 0 before they move down.
@@ -93,9 +93,11 @@ impl LogDatabase {
         if !options::direct_io_works(&path) {
             options.set_use_direct_io_for_flush_and_compaction(false);
         }
+        let not_opened = |error: rocksdb::Error| {
+            StoreError::rocksdb(format!("log: open {}", path.display()), &error)
+        };
         let mut names = if exists || path.join("CURRENT").exists() {
-            DBWithThreadMode::<MultiThreaded>::list_cf(&options, &path)
-                .map_err(failed("list column families"))?
+            DBWithThreadMode::<MultiThreaded>::list_cf(&options, &path).map_err(not_opened)?
         } else {
             Vec::new()
         };
@@ -110,8 +112,8 @@ impl LogDatabase {
         let families = names
             .into_iter()
             .map(|name| ColumnFamilyDescriptor::new(name, family_options(store, memory)));
-        let db = DBWithThreadMode::open_cf_descriptors(&options, &path, families)
-            .map_err(failed("open"))?;
+        let db =
+            DBWithThreadMode::open_cf_descriptors(&options, &path, families).map_err(not_opened)?;
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         Ok(Self {

@@ -61,8 +61,9 @@ impl SyncMark {
         if recovered < self.sequence {
             return Err(StoreError::corrupt(format!(
                 "the log's WAL was synced up to sequence number {}, but can be read only up to \
-                 {recovered}: it is damaged or files are missing",
-                self.sequence
+                 {recovered}: {} is damaged or files are missing in it",
+                self.sequence,
+                self.path.with_file_name(super::database::FOLDER).display()
             )));
         }
         Ok(())

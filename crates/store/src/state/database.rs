@@ -77,7 +77,9 @@ impl StateDatabase {
         if !options::direct_io_works(&dir) {
             options.set_use_direct_io_for_flush_and_compaction(false);
         }
-        let db = DB::open(&options, &dir).map_err(failed("open"))?;
+        let db = DB::open(&options, &dir).map_err(|error| {
+            StoreError::rocksdb(format!("state: open {}", dir.display()), &error)
+        })?;
         let mut write = WriteOptions::default();
         write.disable_wal(true);
         Ok(Self {

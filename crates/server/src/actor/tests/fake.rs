@@ -56,6 +56,8 @@ pub(super) struct FakeLog {
     index: AtomicU64,
     /// Batches pass in their order.
     turn: AtomicUsize,
+    /// Why the actor has retired the group.
+    pub(super) retired: Mutex<Vec<String>>,
 }
 
 struct LogRows(Arc<FakeLog>);
@@ -282,8 +284,9 @@ impl GroupLog for Handle {
         None
     }
 
-    fn abdicate(&self) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::ready(()))
+    fn retire(&self, reason: &str) {
+        let mut retired = self.0.retired.lock().expect("not poisoned");
+        retired.push(reason.to_owned());
     }
 }
 
@@ -350,6 +353,7 @@ impl Fixture {
             barriers: AtomicUsize::new(0),
             index: AtomicU64::new(1),
             turn: AtomicUsize::new(0),
+            retired: Mutex::default(),
         });
         let (state, sink) = (Arc::new(State::default()), Arc::new(Sink::default()));
         let metrics = Arc::new(Metrics::new());

@@ -102,6 +102,13 @@ impl Reader {
         sender: &mpsc::Sender<Result<ReadJournalResponse, Status>>,
     ) -> CheckResult<()> {
         let unavailable = || AskError::Unavailable("the partition is not open on this node".into());
+        let actor_fault = match node.partition(self.partition) {
+            Some(partition) => partition.fault(),
+            None => node.catalog.fault(),
+        };
+        if let Some(fault) = actor_fault {
+            return Err(AskError::Corrupt(fault));
+        }
         let group = node.replica.group(self.partition).ok_or_else(unavailable)?;
         let mut applied = group.applied_changes();
         loop {
