@@ -17,7 +17,7 @@ use tidemill_replica::{ChangeError, Member, Replica, StartError};
 use tidemill_store::{NodeStore, OpenError, StoreIdentity, StoreOptions};
 use tidemill_types::{
     ErrorClass, PartitionId,
-    limits::{CONNECTIONS_MAX, REQUEST_HEADERS_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
+    limits::{REQUEST_HEADERS_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,7 @@ use crate::{
     cluster_service::Cluster,
     config::{ClusterStart, Config},
     engine::Engine,
-    gateway,
+    files, gateway,
     http::{self, Monitor},
     late::LateRoutes,
     listen,
@@ -121,7 +121,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         shutdown: shutdown.clone(),
     });
     let public_routes = LateRoutes::default();
-    let mut ports = vec![serve_http(http, &monitor, close.clone())];
+    let connections = files::allow_connections();
+    let mut ports = vec![serve_http(http, &monitor, connections.http, close.clone())];
     ports.push(serve_grpc(
         grpc,
         Routes::from(public_routes.router()).add_service(health_service),
@@ -130,6 +131,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             replica: Arc::clone(&replica),
         },
         Observer::new(Arc::clone(&metrics)),
+        connections.grpc,
         close.clone(),
     )?);
     let own = own_member(&config, &replica, grpc_address, http_address);
@@ -419,10 +421,12 @@ impl Actors<'_> {
 fn serve_http(
     listener: TcpListener,
     monitor: &Arc<Monitor>,
+    most: usize,
     close: CancellationToken,
 ) -> JoinHandle<()> {
     let router = http::router(Arc::clone(monitor));
-    tokio::spawn(http::serve(listener, router, HTTP_HEADERS_TIMEOUT, close))
+    let serve = http::serve(listener, router, HTTP_HEADERS_TIMEOUT, most, close);
+    tokio::spawn(serve)
 }
 
 fn serve_grpc(
@@ -430,6 +434,7 @@ fn serve_grpc(
     routes: Routes,
     cluster: Cluster,
     observer: Arc<Observer>,
+    most: usize,
     close: CancellationToken,
 ) -> anyhow::Result<JoinHandle<()>> {
     let reflection = tonic_reflection::server::Builder::configure()
@@ -452,10 +457,7 @@ fn serve_grpc(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .add_routes(Routes::from(router))
-        .serve_with_incoming_shutdown(
-            listen::connections(listener, CONNECTIONS_MAX),
-            close.cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(listen::connections(listener, most), close.cancelled_owned());
     Ok(tokio::spawn(async move {
         if let Err(error) = serve.await {
             tracing::error!(%error, "gRPC port ended");

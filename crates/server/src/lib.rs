@@ -12,6 +12,7 @@ mod cluster_service;
 pub mod config;
 pub mod drain;
 mod engine;
+mod files;
 pub mod gateway;
 mod http;
 mod late;

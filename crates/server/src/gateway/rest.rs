@@ -14,6 +14,7 @@ mod shape;
 mod tests;
 
 use std::{
+    net::IpAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -96,9 +97,20 @@ fn is_of_another_site(headers: &HeaderMap) -> bool {
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     match (origin, host) {
-        (Some((_, origin)), Some(host)) => !origin.eq_ignore_ascii_case(host),
+        (Some((_, origin)), Some(host)) => !origin.eq_ignore_ascii_case(host) || !is_address(host),
         _ => true,
     }
+}
+
+/// Whether a host is an address, or this machine: a name may be made to mean this machine by whoever owns
+/// it (DNS rebinding), and then its pages are of the same site.
+fn is_address(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 impl Rest {

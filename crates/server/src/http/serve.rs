@@ -9,13 +9,12 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use tidemill_types::limits::HTTP_CONNECTIONS_MAX;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::listen;
 
-/// Serves until `close`, then ends what is under way. A connection on which the headers of the next
+/// Serves at most so many connections at once until `close`, then ends what is under way. A connection on which the headers of the next
 /// request do not come in time is closed.
 ///
 /// HTTP/1.1 only: with both, the first bytes of a connection decide which it is, and those would be
@@ -24,6 +23,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     headers_timeout: Duration,
+    most: usize,
     close: CancellationToken,
 ) {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
@@ -34,7 +34,7 @@ pub(crate) async fn serve(
     let service = TowerToHyperService::new(router);
     let graceful = GracefulShutdown::new();
     {
-        let mut connections = pin!(listen::connections(listener, HTTP_CONNECTIONS_MAX));
+        let mut connections = pin!(listen::connections(listener, most));
         while let Some(Some(Ok(connection))) = close.run_until_cancelled(connections.next()).await {
             let connection = builder
                 .serve_connection(TokioIo::new(connection), service.clone())
@@ -74,6 +74,7 @@ mod tests {
             listener,
             router,
             Duration::from_millis(200),
+            10,
             close.clone(),
         ));
         let idle = TcpStream::connect(address).await.expect("connected");

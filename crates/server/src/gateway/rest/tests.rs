@@ -63,6 +63,19 @@ fn pages_of_other_sites_are_kept_out() {
             .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
             .collect::<HeaderMap>()
     };
+    for (host, is_other) in [
+        ("localhost:7480", false),
+        ("[::1]:7480", false),
+        ("127.0.0.1", false),
+        ("evil.example:7480", true),
+        ("127.0.0.1.evil.example", true),
+    ] {
+        let mut pairs = HeaderMap::new();
+        pairs.insert(header::HOST, host.parse().expect("a value"));
+        let origin = format!("http://{host}");
+        pairs.insert(header::ORIGIN, origin.parse().expect("a value"));
+        assert_eq!(is_of_another_site(&pairs), is_other, "{host}");
+    }
     let host = (header::HOST, "127.0.0.1:7480");
     for (origin, is_other) in [
         (None, false),
