@@ -97,6 +97,10 @@ pub struct ExecutionStory {
     pub completions: BTreeMap<u32, u32>,
     /// The request id of its start.
     pub request_id: String,
+    /// Leases that ran out.
+    pub expired: u32,
+    /// Leases that were freed because the worker did not hold them.
+    pub freed: u32,
 }
 
 /// The records that end an execution.
@@ -132,6 +136,8 @@ pub fn executions(chains: &[Chain]) -> Result<BTreeMap<Vec<u8>, ExecutionStory>>
                 story.starts += 1;
                 record.request_id.clone_into(&mut story.request_id);
             }
+            "step.lease_expired" => story.expired += 1,
+            "step.lease_freed" => story.freed += 1,
             end if ENDS.contains(&end) => story.ends.push(end.to_owned()),
             "step.scheduled" => {
                 let is_new = scheduled.insert(step);

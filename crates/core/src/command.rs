@@ -14,7 +14,7 @@ use tidemill_types::{ExecutionId, FlowId, StepId, TaskId, Timestamp, flow::FlowD
 /// A worker session: which gateway it is connected to, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionKey {
-    /// The gateway's stream, unique for the leader.
+    /// The gateway's stream, unique for the leader; a later one has a higher number.
     pub gateway: u64,
     /// The session's number at that gateway.
     pub session: u64,
@@ -163,6 +163,13 @@ pub struct SessionUpdate {
     pub limit: u32,
     /// It is over.
     pub gone: bool,
+    /// The worker process, the same over all its sessions; 0: not known, nothing is freed for it.
+    pub instance: u64,
+    /// Ever rising within an instance: an older session is worth nothing any more.
+    pub number: u64,
+    /// What the instance still holds, all of it, when the session is said to this leader for the first
+    /// time: its other leases are freed.
+    pub holds: Vec<TaskId>,
 }
 
 /// The catalog's side of a start.
@@ -332,6 +339,16 @@ pub enum PartitionEffect {
         task: TaskId,
         /// Whose it was, when the session is still there.
         session: Option<SessionKey>,
+    },
+    /// A lease was freed: its worker does not hold the task.
+    LeaseFreed {
+        /// The attempt.
+        task: TaskId,
+    },
+    /// A session is worth nothing any more: its worker has opened a newer one.
+    SessionSuperseded {
+        /// Which.
+        session: SessionKey,
     },
 }
 

@@ -145,7 +145,7 @@ impl Decider for Partition {
                 Ok(PartitionReply::Renewed { held })
             }
             PartitionCommand::Session(update) => {
-                self.work.update_session(update, self.ledger.now());
+                self.update_session(update);
                 Ok(PartitionReply::Nothing)
             }
             PartitionCommand::GatewayGone { gateway } => {
@@ -159,6 +159,7 @@ impl Decider for Partition {
                 Ok(PartitionReply::Nothing)
             }
         };
+        self.free_leases(rows)?;
         self.run_builtins(rows)?;
         self.start_queued(rows)?;
         self.dispatch(rows)?;
@@ -172,6 +173,7 @@ impl Decider for Partition {
         self.ledger.advance(now);
         self.fire_timers(rows)?;
         self.expire_leases(rows)?;
+        self.free_leases(rows)?;
         self.run_builtins(rows)?;
         self.start_queued(rows)?;
         self.dispatch(rows)

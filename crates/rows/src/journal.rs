@@ -114,6 +114,8 @@ pub mod kind {
     pub const STEP_REBOUND: &str = "step.rebound";
     /// The worker's lease ran out; the step waits for another one.
     pub const STEP_LEASE_EXPIRED: &str = "step.lease_expired";
+    /// Its worker said that it never got it, or has it no more; it waits again at once.
+    pub const STEP_LEASE_FREED: &str = "step.lease_freed";
     /// A step failed for good and its error edges were followed.
     pub const STEP_FAILED: &str = "step.failed";
     /// A step failed for good without an error edge.

@@ -55,6 +55,8 @@ pub const RENEWALS_PER_MESSAGE_MAX: usize = 256;
 pub const RESEND_AFTER: Duration = Duration::from_secs(15);
 /// Pause before a completion that was answered `RETRY` is sent again.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Most tasks that a worker can say it holds when it opens a stream.
+pub const HOLDS_MAX: usize = 20_000;
 /// Completions without an answer at which a worker stops taking tasks, per place of its concurrency.
 pub const UNANSWERED_PER_PLACE: usize = 4;
 /// How often renewals, progress and resends are looked at.

@@ -191,7 +191,7 @@ impl WorkerBuilder {
     }
 
     /// The lease to ask for: [`LEASE_MIN`] to [`LEASE_MAX`]. A step whose worker dies is given to
-    /// another after at most this long.
+    /// another after at most this long. (One whose node dies is not: the worker says what it holds.)
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
@@ -241,6 +241,8 @@ impl WorkerBuilder {
                 worker: self.name,
                 serves: self.functions.names(),
                 lease_ms,
+                instance: format!("{:032x}", rand::random::<u128>()),
+                ..Hello::default()
             },
             functions: self.functions,
             concurrency: self.concurrency,

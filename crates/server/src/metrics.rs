@@ -57,6 +57,14 @@ pub struct Metrics {
     pub tasks_leased: Arc<Counter>,
     pub tasks_completed: Arc<Family<Counter>>,
     pub leases_expired: Arc<Counter>,
+    pub leases_freed: Arc<Counter>,
+    pub sessions_superseded: Arc<Counter>,
+    pub worker_sessions: Arc<Gauge>,
+    pub worker_sessions_opened: Arc<Counter>,
+    pub worker_sessions_closed: Arc<Counter>,
+    pub worker_tasks_delivered: Arc<Counter>,
+    pub worker_tasks_in_hand: Arc<Gauge>,
+    pub forwards: Arc<Family<Counter>>,
     pub requests: Arc<Family<Counter>>,
     pub request_seconds: Arc<Family<Histogram>>,
     pub webhooks: Arc<Family<Counter>>,
@@ -181,6 +189,40 @@ impl Metrics {
             leases_expired: r.counter(
                 "tidemill_task_leases_expired_total",
                 "Leases that ran out before their task was completed.",
+            ),
+            leases_freed: r.counter(
+                "tidemill_task_leases_freed_total",
+                "Leases that were freed because their worker came back without the task: it was lost with a node.",
+            ),
+            sessions_superseded: r.counter(
+                "tidemill_worker_sessions_superseded_total",
+                "Sessions of workers that a partition's leader refused or ended for a newer one of the same worker.",
+            ),
+            worker_sessions: r.gauge(
+                "tidemill_worker_sessions",
+                "Sessions of workers at this node: streams, and calls of PollTasks under way.",
+            ),
+            worker_sessions_opened: r.counter(
+                "tidemill_worker_sessions_opened_total",
+                "Sessions that workers opened at this node.",
+            ),
+            worker_sessions_closed: r.counter(
+                "tidemill_worker_sessions_closed_total",
+                "Sessions of workers at this node that ended.",
+            ),
+            worker_tasks_delivered: r.counter(
+                "tidemill_worker_tasks_delivered_total",
+                "Tasks that this node gave to the workers connected to it, whichever node leads the partition.",
+            ),
+            worker_tasks_in_hand: r.gauge(
+                "tidemill_worker_tasks_in_hand",
+                "Tasks given out to the workers connected to this node and neither completed nor lost.",
+            ),
+            forwards: r.counters(
+                "tidemill_forward_total",
+                "Calls that this node sent on to a partition's leader on another node: answered, refused (for a \
+                 reason that is the caller's), not_leader, or failed (no answer).",
+                &["partition", "outcome"],
             ),
             requests: r.counters(
                 "tidemill_request_total",

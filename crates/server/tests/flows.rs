@@ -152,6 +152,7 @@ fn hello(lease_ms: u32) -> Hello {
             function: String::new(),
         }],
         lease_ms,
+        ..Hello::default()
     }
 }
 

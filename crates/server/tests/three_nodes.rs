@@ -100,6 +100,7 @@ async fn work(channel: Channel) -> HashMap<String, u32> {
                 function: String::new(),
             }],
             lease_ms: 2_000,
+            ..Hello::default()
         }),
         credits: Some(8),
         ..WorkRequest::default()

@@ -7,6 +7,7 @@ pub mod completions;
 pub mod counters;
 pub mod fold;
 pub mod journal;
+pub mod leases;
 pub mod liveness;
 pub mod occurrences;
 pub mod places;
@@ -74,6 +75,8 @@ pub struct Checks {
     pub replicas: replicas::Replicas,
     /// I9.
     pub reads: reads::Reads,
+    /// I12.
+    pub leases: leases::Leases,
     last: Vec<JournalRecord>,
 }
 
@@ -113,6 +116,7 @@ impl Checks {
             self.request_ids
                 .on_record(partition, record, &self.history)?;
             self.completions.on_record(record)?;
+            self.leases.on_record(record)?;
             self.history.on_record(record)?;
         }
         for execution in touched {

@@ -136,7 +136,7 @@ impl Simulation {
         self.env.faults = false;
         self.env.note("faults end", &[]);
         for worker in 0..self.workers.all.len() {
-            if self.workers.all[worker].session.is_none() {
+            if !self.workers.all[worker].is_connected {
                 self.env.after(0, Event::WorkerBack { worker });
             }
         }
@@ -284,13 +284,17 @@ impl Simulation {
                 }
             }
             Event::WorkerBack { worker } => {
-                if self.workers.all[worker].session.is_none() {
+                if !self.workers.all[worker].is_connected {
                     self.workers.connect(worker);
-                    if let Some(session) = self.workers.session(worker) {
-                        self.tell_partitions(&session);
+                    for group in 1..=self.partitions.len() {
+                        let partition = self.partitions[group - 1].partition;
+                        if let Some(said) = self.workers.attach(&self.env, worker, partition) {
+                            self.tell(group, said);
+                        }
                     }
                 }
             }
+            Event::Say { group, command } => self.tell(group, *command),
             Event::HandOver { flow } => self.hand_over(flow),
             Event::Read {
                 execution,
@@ -341,47 +345,46 @@ impl Simulation {
         );
     }
 
-    fn tell_partitions(&mut self, command: &PartitionCommand) {
-        for group in 1..=self.partitions.len() {
-            let envelope = Envelope {
-                command: Command::Partition(command.clone()),
-                origin: Origin::Nobody,
-            };
-            let node = self.partitions[group - 1].leader;
-            if let Some(node) = node {
-                let ms = self.env.random.between(0, 6);
-                self.env.after(
-                    ms,
-                    Event::Deliver {
-                        group,
-                        node,
-                        envelope,
-                    },
-                );
-            }
+    /// A gateway says something to the leader of a partition, if there is one.
+    fn tell(&mut self, group: usize, command: PartitionCommand) {
+        if let Some(node) = self.partitions[group - 1].leader {
+            let ms = self.env.random.between(0, 6);
+            self.deliver_after(ms, group, node, command);
         }
     }
 
-    /// A new leader is told of the workers that are there.
+    fn deliver_after(&mut self, ms: u64, group: usize, node: usize, command: PartitionCommand) {
+        let envelope = Envelope {
+            command: Command::Partition(command),
+            origin: Origin::Nobody,
+        };
+        self.env.after(
+            ms,
+            Event::Deliver {
+                group,
+                node,
+                envelope,
+            },
+        );
+    }
+
+    /// The gateways attach to a new leader: it is told of the workers that are there, and of what they hold.
     fn say_sessions(&mut self, group: usize, node: usize) {
         if group == 0 {
             return;
         }
+        let at = &self.partitions[group - 1];
+        let partition = at.partition;
+        let actor::State::Leading(run) = &at.actors[node].state else {
+            return;
+        };
+        if !self.workers.follow(partition, run.epoch) {
+            return;
+        }
         for worker in 0..self.workers.all.len() {
-            if let Some(command) = self.workers.session(worker) {
-                let envelope = Envelope {
-                    command: Command::Partition(command),
-                    origin: Origin::Nobody,
-                };
+            if let Some(said) = self.workers.attach(&self.env, worker, partition) {
                 let ms = self.env.random.between(0, 20);
-                self.env.after(
-                    ms,
-                    Event::Deliver {
-                        group,
-                        node,
-                        envelope,
-                    },
-                );
+                self.deliver_after(ms, group, node, said);
             }
         }
     }

@@ -87,6 +87,11 @@ fn a_clock_that_goes_back_is_found() {
 }
 
 #[test]
+fn a_lease_freed_while_it_is_held_is_found() {
+    check(Planted::HeldLeaseFreed, &["I12"]);
+}
+
+#[test]
 fn a_counter_that_is_off_is_found() {
     check(Planted::CounterOff, &["I10"]);
 }

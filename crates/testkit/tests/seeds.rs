@@ -11,7 +11,7 @@ use tidemill_testkit::{Options, Outcome, Simulation};
 const SEEDS: u64 = 1_000;
 
 /// What must have happened at least once over all seeds: without it the run proves little.
-const MUST_HAPPEN: [&str; 43] = [
+const MUST_HAPPEN: [&str; 47] = [
     "answers lost",
     "batches",
     "batches committed by a successor",
@@ -40,6 +40,7 @@ const MUST_HAPPEN: [&str; 43] = [
     "groups stalled",
     "leader changes",
     "leases expired",
+    "leases freed",
     "nodes crashed",
     "outcomes not heard",
     "proposals delayed",
@@ -53,7 +54,10 @@ const MUST_HAPPEN: [&str; 43] = [
     "refusals heard",
     "replicas rebuilt from a snapshot",
     "replicas rebuilt from the log",
+    "sessions of workers that have gone",
+    "sessions superseded",
     "unknown outcomes",
+    "worker streams broken",
     "workers killed",
 ];
 

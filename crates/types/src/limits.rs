@@ -96,6 +96,12 @@ pub const REBOUNDS_MAX: u32 = 20;
 pub const REBOUND_DELAY_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// Most leases of one step that may run out before it is taken for poison.
 pub const LEASES_LOST_MAX: u32 = 10;
+/// Most leases freed in one batch when a worker does not hold them any more; the rest follow.
+pub const LEASES_FREED_PER_TURN_MAX: usize = 500;
+/// Characters of a worker's instance id.
+pub const WORKER_INSTANCE_CHARS_MAX: usize = 64;
+/// Most tasks that a worker can say it still holds when it opens a session.
+pub const WORKER_HOLDS_MAX: usize = 20_000;
 /// Most bytes in a step error's message; longer ones are cut.
 pub const ERROR_MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// Most bytes in a step error's code; longer ones are cut.

@@ -4,6 +4,7 @@ mod failing;
 mod flowing;
 mod responding;
 mod scheduling;
+mod sessions;
 mod starting;
 mod working;
 
@@ -36,6 +37,7 @@ struct Bench {
     activation: u64,
     grants: Vec<TaskGrant>,
     completed: Vec<(TaskId, CompletionStatus)>,
+    superseded: Vec<SessionKey>,
 }
 
 impl Bench {
@@ -53,6 +55,7 @@ impl Bench {
             activation: 0,
             grants: Vec::new(),
             completed: Vec::new(),
+            superseded: Vec::new(),
         }
     }
 
@@ -74,6 +77,9 @@ impl Bench {
             lease_ms: 30_000,
             limit,
             gone: false,
+            instance: 0,
+            number: 0,
+            holds: Vec::new(),
         }));
     }
 
@@ -107,6 +113,7 @@ impl Bench {
                 PartitionEffect::Completed { task, status, .. } => {
                     self.completed.push((task, status))
                 }
+                PartitionEffect::SessionSuperseded { session } => self.superseded.push(session),
                 _ => {}
             }
         }

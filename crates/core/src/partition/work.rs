@@ -14,12 +14,14 @@ use tidemill_types::{
     limits::{LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN},
 };
 
+use self::instance::Instances;
 use crate::{
     command::{SessionKey, SessionUpdate},
     ledger::Ledger,
 };
 
 mod grant;
+mod instance;
 
 /// How long a component counts as served after its last worker went: a rolling restart of workers must
 /// not make a start fail.
@@ -64,6 +66,8 @@ struct Session {
     lease_ms: u32,
     limit: u32,
     held: u32,
+    instance: u64,
+    number: u64,
 }
 
 #[derive(Debug)]
@@ -97,6 +101,7 @@ pub(super) struct Work {
     gates: BTreeMap<(ExecutionId, u32), Gate>,
     /// The function of which a task was given out last: the next search begins after it.
     last_function: Option<Function>,
+    instances: Instances,
     now: Timestamp,
 }
 
@@ -159,6 +164,7 @@ impl Work {
     pub fn remove(&mut self, step: StepId, ledger: &mut Ledger) {
         if let Some(lease) = self.leases.remove(&step) {
             ledger.delete(lease_key(step));
+            self.instances.remove_lease(lease.row.instance, step);
             self.deadlines.remove(&(lease.deadline, step));
             self.free_place(lease.session);
             if let Some(row) = &lease.row.queue {
@@ -221,13 +227,24 @@ impl Work {
                 .or_default()
                 .running += 1;
         }
+        self.add_lease(step, row, None, now);
+    }
+
+    fn add_lease(
+        &mut self,
+        step: StepId,
+        row: LeaseRow,
+        session: Option<SessionKey>,
+        now: Timestamp,
+    ) {
         let deadline = lease_deadline(&row, now);
         self.deadlines.insert((deadline, step));
+        self.instances.add_lease(row.instance, step);
         self.leases.insert(
             step,
             Lease {
                 row,
-                session: None,
+                session,
                 deadline,
             },
         );
@@ -248,8 +265,11 @@ impl Work {
         true
     }
 
-    /// When the first lease or time-out of an attempt ends.
+    /// When the first lease or time-out of an attempt ends, or there are leases to free.
     pub fn next_deadline(&self) -> Option<Timestamp> {
+        if self.instances.has_work() {
+            return Some(self.now);
+        }
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
@@ -279,6 +299,9 @@ impl Work {
             self.note_places(update.key);
             return;
         }
+        if !self.admit_session(&update) {
+            return;
+        }
         for function in &update.serves {
             self.served_by
                 .entry(function.clone())
@@ -291,6 +314,8 @@ impl Work {
             lease_ms,
             limit: update.limit,
             held: 0,
+            instance: update.instance,
+            number: update.number,
         };
         self.sessions.insert(update.key, session);
         self.note_places(update.key);
@@ -301,6 +326,7 @@ impl Work {
             return;
         };
         self.free.remove(&key);
+        self.instances.session_gone(session.instance, key, self.now);
         for function in session.serves {
             if let Some(sessions) = self.served_by.get_mut(&function) {
                 sessions.retain(|other| *other != key);

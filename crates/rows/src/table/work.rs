@@ -43,6 +43,10 @@ stored! {
         lease_ms: u32 = 4,
         /// When this attempt runs into the node's time-out, whatever is renewed.
         timeout_at: Option<Timestamp> = 5,
+        /// The worker instance that holds it: the same over all its sessions; 0 of one that did not say.
+        instance: u64 = 6,
+        /// The number of the instance's session that it was given to.
+        session: u64 = 7,
     }
 }
 

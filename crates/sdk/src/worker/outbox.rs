@@ -36,6 +36,11 @@ impl Outbox {
         self.kept.len()
     }
 
+    /// What the completions are of.
+    pub(super) fn task_ids(&self) -> impl Iterator<Item = &String> {
+        self.kept.keys()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }

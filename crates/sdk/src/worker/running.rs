@@ -57,6 +57,12 @@ impl Running {
         self.held.is_empty()
     }
 
+    /// Tasks whose lease is not known to be lost.
+    pub(super) fn holding(&self) -> impl Iterator<Item = &String> {
+        let held = self.held.iter().filter(|(_, held)| !held.refused);
+        held.map(|(task_id, _)| task_id)
+    }
+
     pub(super) fn holds(&self, task_id: &str) -> bool {
         self.held.contains_key(task_id)
     }

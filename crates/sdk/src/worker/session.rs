@@ -25,8 +25,8 @@ use crate::{
     client::Client,
     error::read_status,
     limits::{
-        ANSWER_BYTES_MAX, ATTEMPT_TIMEOUT, BACKOFF_MAX, FLUSH_TIMEOUT, HOUSEKEEPING_INTERVAL,
-        RENEWALS_PER_MESSAGE_MAX, STOP_LINGER, UNANSWERED_PER_PLACE,
+        ANSWER_BYTES_MAX, ATTEMPT_TIMEOUT, BACKOFF_MAX, FLUSH_TIMEOUT, HOLDS_MAX,
+        HOUSEKEEPING_INTERVAL, RENEWALS_PER_MESSAGE_MAX, STOP_LINGER, UNANSWERED_PER_PLACE,
     },
 };
 
@@ -223,11 +223,11 @@ impl Session {
         self.outbox.is_empty() && lingered
     }
 
-    fn open(&self) -> Link {
+    fn open(&mut self) -> Link {
         let node = self.client.node();
         let (outgoing, requests) = mpsc::channel(OUTGOING_MAX);
         let first = WorkRequest {
-            hello: Some(self.hello.clone()),
+            hello: Some(self.hello()),
             credits: Some(0),
             ..WorkRequest::default()
         };
@@ -251,6 +251,21 @@ impl Session {
             outgoing,
             opening: Box::pin(opening),
         }
+    }
+
+    /// What a new stream begins with. The stream before it was dropped, so what it says to hold is all
+    /// that it will ever have of the tasks that were given out before.
+    fn hello(&mut self) -> Hello {
+        self.hello.session += 1;
+        let mut hello = self.hello.clone();
+        if self.running.len() + self.outbox.len() > HOLDS_MAX {
+            // What it cannot say it must not seem to deny: its leases are left to themselves.
+            (hello.instance, hello.session) = (String::new(), 0);
+            return hello;
+        }
+        let holds = self.running.holding().chain(self.outbox.task_ids());
+        hello.holds = holds.cloned().collect();
+        hello
     }
 
     fn opened(&mut self, link: Link, incoming: Box<Streaming<WorkResponse>>) -> Link {

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tidemill_sdk::{
     MessageJson as _, Outcome, TaskContext, TaskError, Worker, WorkerBuilder, WorkerReport,
     api::{
-        Completion, CompletionResult, CompletionStatus, Message, Task, WorkRequest, WorkResponse,
-        completion,
+        Completion, CompletionResult, CompletionStatus, Hello, Message, Task, WorkRequest,
+        WorkResponse, completion,
     },
     limits,
 };
@@ -98,6 +98,12 @@ impl WorkStream {
         .expect("the worker says it in time")
     }
 
+    /// The first message.
+    async fn hello(&mut self) -> Hello {
+        let first = self.until(|_| true).await;
+        first.hello.expect("the first message has it")
+    }
+
     async fn credits(&mut self) -> u32 {
         let message = self.until(|message| message.credits.is_some_and(|c| c > 0));
         message.await.credits.expect("credits")
@@ -140,11 +146,7 @@ async fn says_hello_serves_and_stops_in_order() {
     let mut node = Node::start();
     let (stop, running) = start(builder(&[&node]).lease(Duration::from_secs(7)));
     let mut stream = node.stream().await;
-    let hello = stream
-        .until(|_| true)
-        .await
-        .hello
-        .expect("the first message has it");
+    let hello = stream.hello().await;
     assert_eq!(hello.worker, "tester");
     assert_eq!(hello.lease_ms, 7_000);
     assert_eq!(hello.serves[0].function, "echo");
@@ -240,6 +242,7 @@ async fn a_completion_is_sent_until_it_is_answered_also_to_another_node() {
 
     let mut stream = second.stream().await;
     let connected = std::time::Instant::now();
+    assert_eq!(stream.hello().await.holds, ["t/1"], "its lease is needed");
     assert_eq!(stream.completions(1).await, sent, "it was never answered");
     // At once, because the stream is new; not only when the answer is overdue.
     assert!(connected.elapsed() < limits::RESEND_AFTER / 2);
@@ -267,18 +270,35 @@ async fn a_draining_node_is_left_while_handlers_go_on() {
             .function("test", "wait", wait),
     );
     let mut stream = first.stream().await;
+    let before = stream.hello().await;
+    assert_eq!((before.session, before.holds.len()), (1, 0));
     stream.credits().await;
-    stream.say(push(vec![task("t/1", "wait")])).await;
+    stream
+        .say(push(vec![task("t/1", "wait"), task("t/2", "wait")]))
+        .await;
+    let lost = WorkResponse {
+        lost_leases: vec!["t/2".to_owned()],
+        ..WorkResponse::default()
+    };
+    stream.say(lost).await;
     let draining = WorkResponse {
         draining: true,
         ..WorkResponse::default()
     };
     stream.say(draining).await;
     let mut stream = second.stream().await;
-    // One of four places is still taken by the task of the first node.
-    assert_eq!(stream.credits().await, 3);
-    gate.add_permits(1);
-    let mut credits = 3;
+    let hello = stream.hello().await;
+    assert_eq!((hello.session, &hello.instance), (2, &before.instance));
+    assert!(!hello.instance.is_empty());
+    assert_eq!(
+        hello.holds,
+        ["t/1"],
+        "but nothing of which the lease is lost"
+    );
+    // Two of four places are still taken by the tasks of the first node.
+    assert_eq!(stream.credits().await, 2);
+    gate.add_permits(2);
+    let mut credits = 2;
     let completed = stream
         .until(|message| {
             credits = message.credits.unwrap_or(credits);

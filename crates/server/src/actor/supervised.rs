@@ -243,6 +243,8 @@ impl Supervised for Partition {
                     changed.insert(*execution, *state);
                 }
                 PartitionEffect::LeaseExpired { .. } => metrics.leases_expired.add(1),
+                PartitionEffect::LeaseFreed { .. } => metrics.leases_freed.add(1),
+                PartitionEffect::SessionSuperseded { .. } => metrics.sessions_superseded.add(1),
                 PartitionEffect::Log { .. } => {}
             }
         }

@@ -75,6 +75,15 @@ impl Node {
                         Err(Status::unavailable("the leader has changed"))
                     }
                 };
+                let outcome = match &answer {
+                    Ok(_) => "answered",
+                    Err(error) if is_not_leader(error) => "not_leader",
+                    Err(error) if code_of(error).is_some() => "refused",
+                    Err(_) => "failed",
+                };
+                let partition = group.partition().to_string();
+                let forwards = &self.metrics.forwards;
+                forwards.with(&[&partition, outcome]).add(1);
                 match answer {
                     Ok(answer) => return Ok(answer),
                     Err(error) if is_not_leader(&error) => {}

@@ -42,6 +42,14 @@ impl Gauge {
         self.0.store(value.to_bits(), Relaxed);
     }
 
+    /// Adds to the value.
+    pub fn add(&self, value: f64) {
+        // Never fails: the closure always gives a value.
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |bits| {
+            Some((f64::from_bits(bits) + value).to_bits())
+        });
+    }
+
     /// The value.
     #[must_use]
     pub fn get(&self) -> f64 {

@@ -297,6 +297,10 @@ fn add(event: GatewayEvent, response: &mut AttachResponse) -> usize {
             response.results.push(result);
             bytes
         }
+        GatewayEvent::Superseded(session) => {
+            response.superseded.push(session);
+            std::mem::size_of::<u64>()
+        }
         GatewayEvent::LostLease(task) => {
             let task = task.to_string();
             let bytes = task.len();

@@ -10,13 +10,14 @@ use tidemill_types::{PartitionId, TaskId, limits::WORKER_SESSIONS_MAX};
 use tokio::sync::watch;
 
 use super::{credits::Changes, linger, link::Link, session::Session};
-use crate::{actor::AskError, node::Node};
+use crate::{actor::AskError, metrics::Metrics, node::Node};
 
 /// This node as a gateway of workers.
 pub(crate) struct Hub {
     links: Vec<Arc<Link>>,
     last_session: AtomicU64,
     sessions: watch::Sender<u64>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Hub {
@@ -27,6 +28,7 @@ impl Hub {
                 .collect(),
             last_session: AtomicU64::new(0),
             sessions: watch::Sender::new(0),
+            metrics: Arc::clone(&node.metrics),
         })
     }
 
@@ -72,19 +74,24 @@ impl Hub {
             });
         }
         let id = self.last_session.fetch_add(1, Relaxed) + 1;
-        let session = Arc::new(Session::new(id, hello, self.links.len()));
+        let in_hand = Arc::clone(&self.metrics.worker_tasks_in_hand);
+        let session = Arc::new(Session::new(id, hello, self.links.len(), in_hand));
+        self.metrics.worker_sessions.add(1.0);
+        self.metrics.worker_sessions_opened.add(1);
         for link in &self.links {
             link.open(&session);
         }
         Ok(session)
     }
 
-    /// A worker goes. Its leases run out by themselves.
+    /// A worker goes. Its leases live on: it may come back, here or elsewhere.
     pub fn close(&self, session: &Session) {
         for link in &self.links {
             link.close(session.id);
         }
         self.sessions.send_modify(|sessions| *sessions -= 1);
+        self.metrics.worker_sessions.add(-1.0);
+        self.metrics.worker_sessions_closed.add(1);
     }
 
     /// Says limits again that have changed.
@@ -117,7 +124,7 @@ impl Hub {
             session.result(answer(CompletionStatus::LeaseLost, String::new()));
             return;
         };
-        let changes = session.free(&completion.task_id);
+        let changes = session.complete(&completion.task_id);
         self.say(session, changes);
         link.complete(session.id, task, completion).await;
     }

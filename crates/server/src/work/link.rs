@@ -5,7 +5,7 @@
 //! without an answer are answered `RETRY` (their outcome is not known), and all sessions are said again.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -64,6 +64,8 @@ struct State {
     sessions: HashMap<u64, Arc<Session>>,
     /// Sessions to say (again).
     to_say: BTreeSet<u64>,
+    /// Sessions that the present leader has been told of, on this stream.
+    said: HashSet<u64>,
     gone: Vec<u64>,
     completions: VecDeque<Queued>,
     renewals: VecDeque<Renewal>,
@@ -116,6 +118,7 @@ impl Link {
         let mut state = self.lock();
         state.sessions.remove(&session);
         state.to_say.remove(&session);
+        state.said.remove(&session);
         state.gone.push(session);
         state.renewed_by.retain(|_, by| *by != session);
         drop(state);
@@ -249,19 +252,17 @@ impl Link {
         now: tidemill_replica::Leadership,
     ) -> Result<(mpsc::Sender<AttachRequest>, Responses), Status> {
         let (requests, to_send) = mpsc::channel(QUEUE);
-        let mut first = AttachRequest {
+        let first = AttachRequest {
             partition: self.partition.0.into(),
             ..AttachRequest::default()
         };
         {
+            // All is said again. What a session holds is looked at when it is said: the stream before
+            // this one has ended, so nothing can arrive any more that a former leader gave out.
             let mut state = self.lock();
-            state.to_say.clear();
             state.gone.clear();
-            first.sessions = state
-                .sessions
-                .values()
-                .map(|session| session.to_say(self.index()))
-                .collect();
+            state.said.clear();
+            state.to_say = state.sessions.keys().copied().collect();
         }
         requests
             .try_send(first)
@@ -319,11 +320,12 @@ impl Link {
                 state.to_say.remove(&id);
                 continue;
             };
-            let said = session.to_say(self.index());
+            let said = session.to_say(self.index(), !state.said.contains(&id));
             if !batch.admits(said.encoded_len()) {
                 break;
             }
             state.to_say.remove(&id);
+            state.said.insert(id);
             request.sessions.push(said);
         }
         // A completion must not overtake what was said of its session before it.
@@ -398,6 +400,11 @@ impl Link {
             }
             if let Some(session) = self.session(session) {
                 session.result(result);
+            }
+        }
+        for id in response.superseded {
+            if let Some(session) = self.session(id) {
+                session.superseded.cancel();
             }
         }
         for task in response.lost_leases {

@@ -34,10 +34,13 @@ pub(super) async fn poll(
     node: &Node,
     request: PollTasksRequest,
 ) -> CheckResult<PollTasksResponse> {
-    let hello = request
+    let mut hello = request
         .hello
         .ok_or_else(|| invalid("hello", "must say what the worker serves"))?;
     check_hello(&hello)?;
+    // Calls of one client may overlap: none of them may end another.
+    hello.instance.clear();
+    hello.holds.clear();
     check_items(request.completions.len(), request.renewals.len())?;
     for (field, value, max) in [
         ("max_tasks", request.max_tasks, POLL_TASKS_MAX),
@@ -79,6 +82,8 @@ pub(super) async fn poll(
             () = node.shutdown.cancelled() => {}
         }
     }
+    let delivered = &hub.metrics.worker_tasks_delivered;
+    delivered.add(poll.answer.tasks.len() as u64);
     Ok(poll.answer)
 }
 

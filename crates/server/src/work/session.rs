@@ -4,21 +4,24 @@
 //! out. Neither waits for the other.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use sha2::{Digest as _, Sha256};
 use tidemill_proto::{
     peer::v1 as peer,
-    v1::{CompletionResult, Hello, Task, WorkResponse},
+    v1::{CompletionResult, CompletionStatus, Hello, Task, WorkResponse},
 };
-use tidemill_types::limits::WORKER_RESULTS_MAX;
+use tidemill_types::{TaskId, limits::WORKER_RESULTS_MAX};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     batch::Batch,
     credits::{Changes, Credits},
 };
+use crate::metrics::Gauge;
 
 struct Held {
     partition: usize,
@@ -29,6 +32,9 @@ struct Held {
 struct State {
     credits: Credits,
     held: HashMap<String, Held>,
+    /// Tasks that the worker has besides those that count: it brought them from earlier streams, or has
+    /// completed them and not been answered. Their leases must not be freed.
+    kept: HashSet<String>,
     /// Tasks beyond the worker's places.
     waiting: VecDeque<Task>,
     /// Tasks that are with the worker, or on their way to it.
@@ -42,21 +48,38 @@ struct State {
 pub(super) struct Session {
     pub id: u64,
     hello: Hello,
+    instance: u64,
+    number: u64,
+    /// A leader says that the worker has opened a newer session.
+    pub superseded: CancellationToken,
     state: Mutex<State>,
     /// There is something for the worker.
     pub news: Notify,
     /// There is room for results again.
     room: Notify,
+    /// The node's sum of what its workers hold.
+    in_hand: Arc<Gauge>,
 }
 
 impl Session {
-    pub fn new(id: u64, hello: Hello, partitions: usize) -> Self {
+    pub fn new(id: u64, mut hello: Hello, partitions: usize, in_hand: Arc<Gauge>) -> Self {
+        let kept = std::mem::take(&mut hello.holds).into_iter().collect();
+        let (instance, number) = if hello.instance.is_empty() {
+            // Of this session alone: still a new leader can free what the old one's death has cost it.
+            (rand::random::<u64>().max(1), 1)
+        } else {
+            (instance_number(&hello.instance), hello.session)
+        };
         Self {
             id,
             hello,
+            instance,
+            number,
+            superseded: CancellationToken::new(),
             state: Mutex::new(State {
                 credits: Credits::new(partitions),
                 held: HashMap::new(),
+                kept,
                 waiting: VecDeque::new(),
                 delivered: 0,
                 tasks: VecDeque::new(),
@@ -65,6 +88,7 @@ impl Session {
             }),
             news: Notify::new(),
             room: Notify::new(),
+            in_hand,
         }
     }
 
@@ -72,15 +96,28 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As it is said to a partition's leader.
-    pub fn to_say(&self, partition: usize) -> peer::Session {
+    /// As it is said to a partition's leader; with what it holds there when the leader hears of it for
+    /// the first time.
+    pub fn to_say(&self, partition: usize, is_new: bool) -> peer::Session {
+        let state = self.lock();
+        let holds = if is_new {
+            let all = state.held.keys().chain(&state.kept);
+            all.filter(|task| place_of(task) == Some(partition))
+                .cloned()
+                .collect()
+        } else {
+            Vec::new()
+        };
         peer::Session {
             id: self.id,
             worker: self.hello.worker.clone(),
             serves: self.hello.serves.clone(),
             lease_ms: self.hello.lease_ms,
-            limit: self.lock().credits.limit(partition),
+            limit: state.credits.limit(partition),
             gone: false,
+            instance: self.instance,
+            number: self.number,
+            holds,
         }
     }
 
@@ -116,6 +153,7 @@ impl Session {
             // Cannot be: every lease has an attempt of its own. The place is counted already.
             return Changes::new();
         }
+        self.in_hand.add(1.0);
         state.waiting.push_back(task);
         let changes = state.credits.take(partition);
         self.deliver(&mut state);
@@ -143,6 +181,7 @@ impl Session {
             // Of an earlier stream of the worker: it has no place here.
             return Changes::new();
         };
+        self.in_hand.add(-1.0);
         if held.is_delivered {
             state.delivered -= 1;
         } else {
@@ -153,6 +192,13 @@ impl Session {
         changes
     }
 
+    /// The worker has completed a task: its place is free, but its lease is needed until the answer.
+    pub fn complete(&self, task: &str) -> Changes {
+        // First, so that it is held in one way or the other all the time.
+        self.lock().kept.insert(task.to_owned());
+        self.free(task)
+    }
+
     /// Whether the task was given to this worker and is not completed.
     pub fn holds(&self, task: &str) -> bool {
         self.lock().held.contains_key(task)
@@ -161,14 +207,22 @@ impl Session {
     /// A lease is lost.
     pub fn lose(&self, task: String) -> Changes {
         let changes = self.free(&task);
-        self.lock().lost.push_back(task);
+        let mut state = self.lock();
+        state.kept.remove(&task);
+        state.lost.push_back(task);
+        drop(state);
         self.news.notify_one();
         changes
     }
 
     /// A completion is answered.
     pub fn result(&self, result: CompletionResult) {
-        self.lock().results.push_back(result);
+        let mut state = self.lock();
+        if result.status() != CompletionStatus::Retry {
+            state.kept.remove(&result.task_id);
+        }
+        state.results.push_back(result);
+        drop(state);
         self.news.notify_one();
     }
 
@@ -206,12 +260,33 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        let held = self.lock().held.len();
+        self.in_hand.add(-(held as f64));
+    }
+}
+
+/// The number that stands for an instance's name between nodes. Two that fell on the same number would
+/// free each other's leases: steps would run again, and no harm be done.
+fn instance_number(name: &str) -> u64 {
+    let digest = Sha256::digest(name.as_bytes());
+    let first = digest.first_chunk::<8>().expect("SHA-256 has 32 bytes");
+    u64::from_be_bytes(*first).max(1)
+}
+
+/// The place of a task's partition among the gateway's links.
+fn place_of(task: &str) -> Option<usize> {
+    let task: TaskId = task.parse().ok()?;
+    usize::from(task.step.execution.partition().0).checked_sub(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn session(partitions: usize) -> Session {
-        Session::new(1, Hello::default(), partitions)
+        Session::new(1, Hello::default(), partitions, Arc::default())
     }
 
     fn task(id: &str) -> Task {
@@ -224,6 +299,69 @@ mod tests {
     fn taken(session: &Session) -> Vec<String> {
         let answer = session.take().unwrap_or_default();
         answer.tasks.into_iter().map(|task| task.id).collect()
+    }
+
+    fn id(partition: u16, number: u64) -> String {
+        let execution =
+            tidemill_types::ExecutionId::new(0, tidemill_types::PartitionId(partition), number);
+        let step = tidemill_types::StepId { execution, step: 0 };
+        TaskId { step, attempt: 1 }.to_string()
+    }
+
+    fn held(session: &Session, partition: usize) -> Vec<String> {
+        let mut holds = session.to_say(partition, true).holds;
+        holds.sort();
+        holds
+    }
+
+    fn answer(session: &Session, task: &str, status: CompletionStatus) {
+        session.result(CompletionResult {
+            task_id: task.into(),
+            status: status.into(),
+            ..CompletionResult::default()
+        });
+    }
+
+    #[test]
+    fn a_task_is_held_until_its_completion_is_answered_for_good() {
+        let (brought, given, waits) = (id(1, 1), id(1, 2), id(1, 3));
+        let hello = Hello {
+            holds: vec![brought.clone(), id(2, 9)],
+            ..Hello::default()
+        };
+        let session = Session::new(1, hello, 2, Arc::default());
+        session.set_credits(2);
+        session.task(0, task(&given));
+        session.task(0, task(&waits));
+        assert_eq!(held(&session, 0), [&*brought, &given, &waits]);
+        assert_eq!(held(&session, 1), [id(2, 9)]);
+        assert!(session.to_say(0, false).holds.is_empty(), "said once");
+        session.complete(&brought);
+        session.complete(&given);
+        assert_eq!(held(&session, 0), [&*brought, &given, &waits]);
+        answer(&session, &brought, CompletionStatus::Accepted);
+        answer(&session, &given, CompletionStatus::Retry);
+        assert_eq!(held(&session, 0), [&*given, &waits]);
+        session.lose(waits);
+        answer(&session, &given, CompletionStatus::LeaseLost);
+        assert!(held(&session, 0).is_empty());
+    }
+
+    #[test]
+    fn an_instance_is_the_same_over_its_sessions_and_no_other() {
+        let said = |name: &str, number| {
+            let hello = Hello {
+                instance: name.into(),
+                session: number,
+                ..Hello::default()
+            };
+            let said = Session::new(1, hello, 1, Arc::default()).to_say(0, true);
+            (said.instance, said.number)
+        };
+        assert_eq!(said("a", 3), (said("a", 4).0, 3));
+        assert_ne!(said("a", 1).0, said("b", 1).0);
+        assert_ne!(said("", 0).0, said("", 0).0, "of those who say nothing too");
+        assert_eq!(said("", 0).1, 1);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(super) enum GatewayEvent {
         status: CompletionStatus,
     },
     LostLease(TaskId),
+    Superseded(u64),
 }
 
 #[derive(Default)]
@@ -156,6 +157,13 @@ impl EffectSink<PartitionEffect> for PartitionSink {
                         let event = GatewayEvent::LostLease(task);
                         state.send(self.partition, session.gateway, event);
                     }
+                }
+                PartitionEffect::LeaseFreed { task } => state.progress.remove(task.step),
+                PartitionEffect::SessionSuperseded {
+                    session: SessionKey { gateway, session },
+                } => {
+                    let event = GatewayEvent::Superseded(session);
+                    state.send(self.partition, gateway, event);
                 }
                 PartitionEffect::Changed { execution, .. } => changed.push(execution),
                 PartitionEffect::Log { step, node, text } => {

@@ -11,9 +11,13 @@ use tidemill_proto::v1::{
     Hello, PollTasksRequest, PollTasksResponse, WorkRequest, WorkResponse,
     worker_service_server::WorkerService,
 };
-use tidemill_types::limits::{
-    FLOW_REFERENCE_CHARS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, WORK_ITEMS_PER_MESSAGE_MAX,
-    WORKER_CREDITS_MAX, WORKER_FUNCTIONS_MAX, WORKER_NAME_CHARS_MAX,
+use tidemill_types::{
+    TaskId,
+    limits::{
+        FLOW_REFERENCE_CHARS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, WORK_ITEMS_PER_MESSAGE_MAX,
+        WORKER_CREDITS_MAX, WORKER_FUNCTIONS_MAX, WORKER_HOLDS_MAX, WORKER_INSTANCE_CHARS_MAX,
+        WORKER_NAME_CHARS_MAX,
+    },
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -81,6 +85,9 @@ impl WorkerService for WorkerGateway {
                 ended = connected.listen(&node, first, inbound) => ended,
                 ended = connected.tell(&node, &sender) => ended,
                 () = sender.closed() => Ok(()),
+                () = connected.session.superseded.cancelled() => {
+                    Err(Status::aborted("hello.session: a newer session of this instance is open"))
+                }
                 () = linger(&node) => Err(Status::unavailable("the node is shutting down")),
             };
             drop(connected);
@@ -182,6 +189,8 @@ impl Connected {
                         .results
                         .retain(|result| !fences.remove(&result.task_id));
                 }
+                let delivered = &self.hub.metrics.worker_tasks_delivered;
+                delivered.add(answer.tasks.len() as u64);
                 place.send(Ok(answer));
                 continue;
             }
@@ -244,6 +253,25 @@ pub(super) fn check_hello(hello: &Hello) -> CheckResult<()> {
         let reason = format!("must be {LEASE_MS_MIN} to {LEASE_MS_MAX}, or 0 for the default");
         return Err(invalid("hello.lease_ms", reason));
     }
+    Checks::text("hello.instance", &hello.instance, WORKER_INSTANCE_CHARS_MAX)?;
+    if (hello.session == 0) != hello.instance.is_empty() {
+        let reason = "must be set together with hello.instance, from 1";
+        return Err(invalid("hello.session", reason));
+    }
+    if hello.holds.len() > WORKER_HOLDS_MAX {
+        let reason = format!(
+            "has {} tasks, at most {WORKER_HOLDS_MAX} are allowed: leave out hello.instance",
+            hello.holds.len()
+        );
+        return Err(invalid("hello.holds", reason));
+    }
+    if let Some(at) = hello
+        .holds
+        .iter()
+        .position(|task| task.parse::<TaskId>().is_err())
+    {
+        return Err(invalid(format!("hello.holds[{at}]"), "is no task's id"));
+    }
     Ok(())
 }
 
@@ -281,7 +309,7 @@ mod tests {
                 component: "shop".into(),
                 function: String::new(),
             }],
-            lease_ms: 0,
+            ..Hello::default()
         }
     }
 
@@ -289,7 +317,7 @@ mod tests {
     fn hellos() {
         assert!(check_hello(&hello()).is_ok());
         type MakeWrong = fn(&mut Hello);
-        let wrong: [(MakeWrong, &str); 6] = [
+        let wrong: [(MakeWrong, &str); 10] = [
             (|h| h.worker = "w".repeat(129), "hello.worker"),
             (|h| h.serves.clear(), "hello.serves"),
             (
@@ -305,6 +333,10 @@ mod tests {
                 "hello.serves[0].function",
             ),
             (|h| h.lease_ms = 999, "hello.lease_ms"),
+            (|h| h.instance = "i".repeat(65), "hello.instance"),
+            (|h| h.instance = "i".into(), "hello.session"),
+            (|h| h.session = 1, "hello.session"),
+            (|h| h.holds = vec!["no".into()], "hello.holds[0]"),
         ];
         for (make_wrong, field) in wrong {
             let mut hello = hello();

@@ -88,6 +88,14 @@ pub(super) fn session(gateway: u64, session: Session) -> SessionUpdate {
         lease_ms: session.lease_ms,
         limit: session.limit,
         gone: session.gone,
+        instance: session.instance,
+        number: session.number,
+        // What cannot be read is no task of ours.
+        holds: session
+            .holds
+            .iter()
+            .filter_map(|task| task.parse().ok())
+            .collect(),
     }
 }
 

@@ -52,6 +52,7 @@ impl Completions {
             | kind::STEP_RETRY_SCHEDULED
             | kind::STEP_REBOUND
             | kind::STEP_LEASE_EXPIRED
+            | kind::STEP_LEASE_FREED
             | kind::STEP_FAILED
             | kind::STEP_DEAD => {
                 let how = (record.kind.clone(), record.actor.clone());

@@ -257,7 +257,7 @@ impl Folded {
             kind::STEP_SUCCEEDED => (&[Running, Pending], Succeeded),
             kind::STEP_RETRY_SCHEDULED => (&[Running, Pending], RetryWait),
             kind::STEP_REBOUND => (&[Running], RetryWait),
-            kind::STEP_LEASE_EXPIRED => (&[Running], Pending),
+            kind::STEP_LEASE_EXPIRED | kind::STEP_LEASE_FREED => (&[Running], Pending),
             kind::STEP_FAILED => (&[Running, Pending], Failed),
             kind::STEP_DEAD => (&[Running, Pending], Dead),
             kind::STEP_CANCELLED => (&[Pending, Running, RetryWait], Cancelled),

@@ -172,6 +172,11 @@ pub enum Event {
     WorkerBack {
         worker: usize,
     },
+    /// A gateway that has lost its worker without knowing it speaks of it, or is silent at last.
+    Say {
+        group: usize,
+        command: Box<PartitionCommand>,
+    },
     HandOver {
         flow: FlowId,
     },

@@ -1,6 +1,8 @@
 //! Faults: leaders that change, nodes that go down and are rebuilt, clocks that jump, groups that
 //! cannot commit for a while, workers that die.
 
+use tidemill_core::command::PartitionCommand;
+
 use super::{Simulation, env::Event};
 
 /// Between two faults, in milliseconds.
@@ -84,17 +86,59 @@ impl Simulation {
         }
     }
 
+    /// A worker loses its stream, and perhaps its life.
     fn kill_worker(&mut self, worker: usize) {
-        let Some(gone) = self.workers.disconnect(worker) else {
+        if !self.workers.all[worker].is_connected {
             return;
-        };
-        self.env.count("workers killed");
-        self.env.note("worker killed", &[worker as u64]);
-        // Its gateway may be gone with it, and nobody says so.
-        if !self.env.random.chance(300) {
-            self.tell_partitions(&gone);
         }
-        let ms = self.env.random.between(100, 15_000);
+        let lives = self.env.random.chance(600);
+        self.env.count(if lives {
+            "worker streams broken"
+        } else {
+            "workers killed"
+        });
+        self.env
+            .note("worker gone", &[worker as u64, u64::from(lives)]);
+        if lives && self.env.random.chance(500) {
+            self.leave_ghost(worker);
+        }
+        // Its gateway may be gone with it, and nobody says so.
+        let is_said = !self.env.random.chance(300);
+        for (partition, gone) in self.workers.disconnect(worker) {
+            if is_said {
+                self.tell(usize::from(partition.0), gone);
+            }
+        }
+        let ms = if lives {
+            self.env.random.between(1, 2_000)
+        } else {
+            self.workers.kill(&mut self.env, worker);
+            self.env.random.between(100, 15_000)
+        };
         self.env.after(ms, Event::WorkerBack { worker });
+    }
+
+    /// The gateway that the worker has left lives, and does not know: it goes on speaking of it, to new
+    /// leaders too, until it finds out.
+    fn leave_ghost(&mut self, worker: usize) {
+        for group in 1..=self.partitions.len() {
+            let partition = self.partitions[group - 1].partition;
+            let Some(said) = self.workers.haunt(&self.env, worker, partition) else {
+                return;
+            };
+            let PartitionCommand::Session(update) = &said else {
+                return;
+            };
+            self.env.count("sessions of workers that have gone");
+            let gone = PartitionCommand::GatewayGone {
+                gateway: update.key.gateway,
+            };
+            let ms = self.env.random.between(0, 6_000);
+            let command = Box::new(said);
+            self.env.after(ms, Event::Say { group, command });
+            let ms = ms + self.env.random.between(10, 8_000);
+            let command = Box::new(gone);
+            self.env.after(ms, Event::Say { group, command });
+        }
     }
 }

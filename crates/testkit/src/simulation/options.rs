@@ -27,11 +27,13 @@ pub enum Planted {
     TimeGoesBack,
     /// The counter of live steps in the execution's row is one too high after a fan-out.
     CounterOff,
+    /// A worker that opens a new stream, or whose gateway attaches to a new leader, seems to hold nothing.
+    HeldLeaseFreed,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SkipFence,
         Self::LeaseNotFenced,
         Self::JournalRecordTwice,
@@ -44,6 +46,7 @@ impl Planted {
         Self::TimerForgotten,
         Self::TimeGoesBack,
         Self::CounterOff,
+        Self::HeldLeaseFreed,
     ];
 
     /// The bug with this name, as its `Debug` form writes it.

@@ -549,6 +549,10 @@ fn route(env: &mut Env, effect: Effect) {
             env.after(ms, Event::Grant { grant });
         }
         Effect::Partition(PartitionEffect::LeaseExpired { .. }) => env.count("leases expired"),
+        Effect::Partition(PartitionEffect::LeaseFreed { .. }) => env.count("leases freed"),
+        Effect::Partition(PartitionEffect::SessionSuperseded { .. }) => {
+            env.count("sessions superseded");
+        }
         Effect::Partition(_) => {}
         Effect::Catalog(tidemill_core::command::CatalogEffect::HandOver(flow)) => {
             let ms = env.random.between(0, 5);

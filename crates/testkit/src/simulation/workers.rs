@@ -1,7 +1,10 @@
-//! Workers: they complete what they are given, or fail, rebound, renew, go silent, die, complete
-//! twice, late, or what is not theirs.
+//! Workers: they complete what they are given, or fail, rebound, renew, go silent, die, lose their
+//! stream, complete twice, late, or what is not theirs.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use serde_json::json;
@@ -9,10 +12,16 @@ use tidemill_core::command::{
     CompleteTask, CompletionStatus, Outcome, OutputMessage, PartitionCommand, PartitionReply,
     RenewLease, SessionKey, SessionUpdate, Targets, TaskGrant,
 };
-use tidemill_rows::table::{ErrorRow, MessageRow};
-use tidemill_types::TaskId;
+use tidemill_rows::{
+    Epoch,
+    table::{ErrorRow, MessageRow},
+};
+use tidemill_types::{PartitionId, TaskId};
 
-use super::env::{Answer, Command, Env, Envelope, Event, Origin, Reply};
+use super::{
+    env::{Answer, Command, Env, Envelope, Event, Origin, Reply},
+    options::Planted,
+};
 
 /// A worker's answer, until it has reached the engine.
 #[derive(Clone, Debug)]
@@ -34,12 +43,20 @@ pub struct Completion {
 pub struct Worker {
     /// Its name.
     pub name: Arc<str>,
-    /// Its session; none while it is dead.
-    pub session: Option<SessionKey>,
+    /// It has a stream to some gateway.
+    pub is_connected: bool,
     /// Tasks that it takes at once.
     pub limit: u32,
     /// Lease that it wishes.
     pub lease_ms: u32,
+    /// The process.
+    instance: u64,
+    /// Its stream's number.
+    number: u64,
+    /// Its gateway's stream to the leader of each partition that heard of it.
+    streams: BTreeMap<PartitionId, SessionKey>,
+    /// Tasks that it has, and whose completion was not answered.
+    holds: BTreeSet<TaskId>,
 }
 
 /// See the module.
@@ -50,6 +67,9 @@ pub struct Workers {
     /// All completions so far.
     pub completions: Vec<Completion>,
     streams: u64,
+    instances: u64,
+    /// The newest epoch of each partition to which the gateways are attached.
+    epochs: BTreeMap<PartitionId, Epoch>,
 }
 
 const TRIES_MAX: u32 = 40;
@@ -59,62 +79,130 @@ impl Workers {
     #[must_use]
     pub fn new(env: &mut Env) -> Self {
         let count = env.random.between(2, 4);
-        let all = (0..count)
+        let all: Vec<Worker> = (0..count)
             .map(|n| Worker {
                 name: format!("w{n}").into(),
-                session: None,
+                is_connected: false,
                 limit: env.random.between(1, 6) as u32,
                 lease_ms: env.random.between(1_000, 8_000) as u32,
+                instance: n + 1,
+                number: 0,
+                streams: BTreeMap::new(),
+                holds: BTreeSet::new(),
             })
             .collect();
         Self {
+            instances: count,
             all,
-            completions: Vec::new(),
-            streams: 0,
+            ..Self::default()
         }
     }
 
     /// A worker connects.
     pub fn connect(&mut self, worker: usize) {
-        self.streams += 1;
-        self.all[worker].session = Some(SessionKey {
-            gateway: self.streams,
-            session: 1,
-        });
+        let worker = &mut self.all[worker];
+        worker.is_connected = true;
+        worker.number += 1;
+        worker.streams.clear();
     }
 
-    /// What a gateway says of a worker; none while it is dead.
-    #[must_use]
-    pub fn session(&self, worker: usize) -> Option<PartitionCommand> {
-        let worker = &self.all[worker];
+    /// A gateway attaches to the leader of a partition, for one worker: what it says first. From then on
+    /// nothing arrives any more that was given out on the stream before. None while it is dead.
+    pub fn attach(
+        &mut self,
+        env: &Env,
+        worker: usize,
+        partition: PartitionId,
+    ) -> Option<PartitionCommand> {
+        let worker = &mut self.all[worker];
+        if !worker.is_connected {
+            return None;
+        }
+        self.streams += 1;
+        let key = SessionKey {
+            gateway: self.streams,
+            session: 1,
+        };
+        worker.streams.insert(partition, key);
+        let is_here = |task: &TaskId| task.step.execution.partition() == partition;
+        let holds = if env.planted(Planted::HeldLeaseFreed) {
+            Vec::new()
+        } else {
+            worker.holds.iter().copied().filter(is_here).collect()
+        };
         Some(PartitionCommand::Session(SessionUpdate {
-            key: worker.session?,
+            key,
             worker: worker.name.clone(),
             serves: vec![(Arc::from("w"), Arc::from(""))],
             lease_ms: worker.lease_ms,
             limit: worker.limit,
             gone: false,
+            instance: worker.instance,
+            number: worker.number,
+            holds,
         }))
     }
 
-    /// A worker dies. What its gateway says of it then.
-    pub fn disconnect(&mut self, worker: usize) -> Option<PartitionCommand> {
-        let session = self.all[worker].session.take()?;
-        Some(PartitionCommand::GatewayGone {
-            gateway: session.gateway,
-        })
+    /// Whether the gateways attach anew: not to a leader whose epoch is over.
+    pub fn follow(&mut self, partition: PartitionId, epoch: Epoch) -> bool {
+        let known = self.epochs.entry(partition).or_insert(epoch);
+        let is_new = *known <= epoch;
+        *known = epoch.max(*known);
+        is_new
+    }
+
+    /// A worker's stream breaks. What its gateway says then, where it is heard.
+    pub fn disconnect(&mut self, worker: usize) -> Vec<(PartitionId, PartitionCommand)> {
+        let worker = &mut self.all[worker];
+        worker.is_connected = false;
+        let streams = std::mem::take(&mut worker.streams).into_iter();
+        streams
+            .map(|(partition, key)| {
+                let gateway = key.gateway;
+                (partition, PartitionCommand::GatewayGone { gateway })
+            })
+            .collect()
+    }
+
+    /// The process is gone, and what it had with it.
+    pub fn kill(&mut self, env: &mut Env, worker: usize) {
+        self.instances += 1;
+        let worker = &mut self.all[worker];
+        for task in std::mem::take(&mut worker.holds) {
+            env.checks.leases.on_let_go(task);
+        }
+        (worker.instance, worker.number) = (self.instances, 0);
+    }
+
+    /// What a gateway that does not know yet that its worker has gone says of it to a new leader.
+    pub fn haunt(
+        &mut self,
+        env: &Env,
+        worker: usize,
+        partition: PartitionId,
+    ) -> Option<PartitionCommand> {
+        let stream = self.all[worker].streams.get(&partition).copied();
+        let said = self.attach(env, worker, partition);
+        if let Some(stream) = stream {
+            // The worker itself hears nothing of it.
+            self.all[worker].streams.insert(partition, stream);
+        }
+        said
     }
 
     /// A task reaches its worker, if that is still there.
     pub fn granted(&mut self, env: &mut Env, grant: &TaskGrant) {
+        let partition = grant.task.step.execution.partition();
         let holder = self
             .all
             .iter()
-            .position(|w| w.session == Some(grant.session));
+            .position(|w| w.streams.get(&partition) == Some(&grant.session));
         let Some(worker) = holder else {
             env.count("grants to dead workers");
             return;
         };
+        self.all[worker].holds.insert(grant.task);
+        env.checks.leases.on_taken(grant.task);
         let lease = u64::from(grant.lease_ms);
         let soon = env.random.between(5, 900);
         let mood = if env.faults { env.random.below(100) } else { 0 };
@@ -261,6 +349,10 @@ impl Workers {
         }
         sent.done = true;
         let task = sent.task;
+        for worker in &mut self.all {
+            worker.holds.remove(&task);
+        }
+        env.checks.leases.on_let_go(task);
         env.count(match &status {
             CompletionStatus::Accepted => "completions accepted",
             CompletionStatus::Already => "completions already there",

@@ -7,9 +7,9 @@ use tidemill_rows::{
     journal::kind,
     table::{LeaseRow, NodeStateRow, QueueRow, StepState, lease_key, node_state_key, queue_key},
 };
-use tidemill_types::{StepId, TaskId, limits::LEASES_LOST_MAX};
+use tidemill_types::{StepId, TaskId};
 
-use super::{Function, Lease, Work, lease_deadline};
+use super::{Function, Work, lease_deadline};
 use crate::{
     command::{PartitionEffect, SessionKey, TaskGrant},
     flow::On,
@@ -125,6 +125,7 @@ impl Partition {
         session.held += 1;
         let worker = session.worker.clone();
         let lease_ms = session.lease_ms;
+        let (instance, number) = (session.instance, session.number);
         self.work.note_places(key);
         self.change_step(id, |step| {
             step.state = StepState::Running;
@@ -146,6 +147,8 @@ impl Partition {
             worker: worker.to_string(),
             lease_ms,
             timeout_at: node.timeout_ms.map(|ms| now.plus_millis(ms)),
+            instance,
+            session: number,
         };
         let deadline = lease_deadline(&row, now);
         let mut targets: Vec<Arc<str>> = Vec::new();
@@ -195,15 +198,7 @@ impl Partition {
         };
         self.ledger.delete(queue_key(id));
         self.ledger.put_fresh(lease_key(id), row.to_bytes());
-        self.work.deadlines.insert((deadline, id));
-        self.work.leases.insert(
-            id,
-            Lease {
-                row,
-                session: Some(key),
-                deadline,
-            },
-        );
+        self.work.add_lease(id, row, Some(key), now);
         self.record_step(id, kind::STEP_STARTED, &format!("worker:{worker}"), |_| {});
         self.effects.push(PartitionEffect::Grant(Box::new(grant)));
         Ok(())
@@ -223,8 +218,7 @@ impl Partition {
             }
             self.effects
                 .push(PartitionEffect::LeaseExpired { task, session });
-            if !self.hydrate(id.execution, rows)? || self.step_state(id) != Some(StepState::Running)
-            {
+            if !self.is_running(id, rows)? {
                 return Err(Damage::Missing(format!("the running step {id} of a lease")));
             }
             if row.timeout_at.is_some_and(|timeout| timeout <= now) {
@@ -235,26 +229,12 @@ impl Partition {
                 );
                 continue;
             }
-            let lost = self
-                .executions
-                .get(&id.execution)
-                .and_then(|e| e.steps.get(&id.step))
-                .map_or(0, |s| s.lost);
-            if lost + 1 >= LEASES_LOST_MAX {
-                let message =
-                    format!("{LEASES_LOST_MAX} workers went silent while they held this step");
-                self.fail(id, error("LEASES_LOST", message, true), SYSTEM);
-                continue;
-            }
-            self.change_step(id, |step| {
-                step.state = StepState::Pending;
-                step.lost += 1;
-            });
-            self.record_step(id, kind::STEP_LEASE_EXPIRED, SYSTEM, |record| {
-                record.detail = row.worker
-            });
-            self.enqueue(id);
+            self.put_back(id, kind::STEP_LEASE_EXPIRED, row.worker, rows)?;
         }
         Ok(())
+    }
+
+    pub(super) fn is_running(&mut self, id: StepId, rows: &dyn Rows) -> Result<bool, Damage> {
+        Ok(self.hydrate(id.execution, rows)? && self.step_state(id) == Some(StepState::Running))
     }
 }
