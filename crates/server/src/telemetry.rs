@@ -1,6 +1,6 @@
 //! Logs and traces: where they go, and the trace context of requests.
 
-use std::io::IsTerminal as _;
+use std::{collections::HashMap, io::IsTerminal as _};
 
 use anyhow::Context as _;
 use opentelemetry::{
@@ -136,10 +136,49 @@ pub(crate) fn request_span(rpc: &str, headers: &axum::http::HeaderMap) -> Span {
     span
 }
 
+/// The span of a task that is with a worker, from its delivery to the answer to its completion: a child of
+/// the request that started the execution. The task gets the span's own context, so that what the
+/// worker traces hangs below it. Disabled, and so free of cost, unless spans are exported or logged.
+pub(crate) fn task_span(task: &mut tidemill_proto::v1::Task) -> Span {
+    let Some(trace) = &mut task.trace else {
+        return Span::none();
+    };
+    let span = tracing::debug_span!(
+        "task",
+        otel.name = tracing::field::Empty,
+        otel.kind = "producer",
+        task_id = task.id,
+        flow_id = task.flow_id,
+        node = task.node,
+        status = tracing::field::Empty,
+    );
+    if span.is_disabled() {
+        return span;
+    }
+    let name = format!("{}/{}", task.component, task.function);
+    span.record("otel.name", name.as_str());
+    let propagator = TraceContextPropagator::new();
+    let mut carrier = HashMap::from([
+        ("traceparent".to_owned(), trace.traceparent.clone()),
+        ("tracestate".to_owned(), trace.tracestate.clone()),
+    ]);
+    let parent = propagator.extract(&carrier);
+    // Fails where spans are logged but not exported; then the worker gets what the caller sent.
+    if parent.span().span_context().is_valid() && span.set_parent(parent).is_ok() {
+        carrier.clear();
+        propagator.inject_context(&span.context(), &mut carrier);
+        if let Some(own) = carrier.remove("traceparent") {
+            trace.traceparent = own;
+            trace.tracestate = carrier.remove("tracestate").unwrap_or_default();
+        }
+    }
+    span
+}
+
 /// The W3C `traceparent` and `tracestate` to keep with what a request starts: of the request's own
 /// span where spans are exported, else as the caller sent them. Empty when there are none.
 pub fn trace_of<T>(request: &tonic::Request<T>) -> (String, String) {
-    let mut own = std::collections::HashMap::new();
+    let mut own = HashMap::new();
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut own);
     if let Some(parent) = own.remove("traceparent") {
         return (parent, own.remove("tracestate").unwrap_or_default());

@@ -7,15 +7,15 @@ use tidemill_proto::v1::{
     CancelExecutionRequest, CancelExecutionResponse, ExecutionState, GetExecutionRequest,
     GetExecutionResponse, ListExecutionsRequest, ListExecutionsResponse, ListStepsRequest,
     ListStepsResponse, Message, RedriveExecutionRequest, RedriveExecutionResponse,
-    StartExecutionRequest, StartExecutionResponse, WaitExecutionRequest, WaitExecutionResponse,
-    WatchExecutionRequest, WatchExecutionResponse,
+    StartExecutionRequest, StartExecutionResponse, TraceContext, WaitExecutionRequest,
+    WaitExecutionResponse, WatchExecutionRequest, WatchExecutionResponse,
     execution_service_client::ExecutionServiceClient,
 };
-use tonic::transport::Channel;
+use tonic::{metadata::AsciiMetadataValue, transport::Channel};
 
 use super::{Call, Client, stream::Resuming};
 use crate::{
-    error::ClientError,
+    error::{ClientError, ErrorKind, Violation},
     limits::{ANSWER_BYTES_MAX, LONG_POLL_SLACK},
     message::MessageJson as _,
     request_id,
@@ -37,6 +37,34 @@ fn service(channel: Channel) -> ExecutionServiceClient<Channel> {
         .max_encoding_message_size(usize::MAX)
 }
 
+type Header = (&'static str, AsciiMetadataValue);
+
+/// The headers of a W3C trace context; those that are empty are left out.
+fn trace_headers(trace: &TraceContext) -> Result<Vec<Header>, ClientError> {
+    let parts = [
+        ("traceparent", &trace.traceparent),
+        ("tracestate", &trace.tracestate),
+    ];
+    let mut headers = Vec::new();
+    for (name, text) in parts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        let value = text.parse().map_err(|_| ClientError {
+            kind: ErrorKind::Invalid {
+                problems: vec![Violation {
+                    field: name.to_owned(),
+                    code: String::new(),
+                    message: "must be visible ASCII characters".to_owned(),
+                }],
+            },
+            code: "INVALID_ARGUMENT".to_owned(),
+            message: format!("{name}: must be visible ASCII characters"),
+            request_id: String::new(),
+            endpoint: String::new(),
+        })?;
+        headers.push((name, value));
+    }
+    Ok(headers)
+}
+
 impl Client {
     /// Starts an execution of an active flow.
     ///
@@ -56,6 +84,31 @@ impl Client {
         }
         self.call(call, request, |channel, request| async move {
             service(channel).start_execution(request).await
+        })
+        .await
+    }
+
+    /// [`Client::start_execution`] within a trace: the caller's, or that of a task (`task.trace()`). The
+    /// engine's spans and the workers' tasks hang below it.
+    ///
+    /// # Errors
+    /// As [`Client::start_execution`]; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) without a call when
+    /// the context is no text for a header.
+    pub async fn start_execution_in(
+        &self,
+        trace: &TraceContext,
+        mut request: StartExecutionRequest,
+    ) -> Result<StartExecutionResponse, ClientError> {
+        request_id::ensure(&mut request.request_id);
+        let headers = trace_headers(trace)?;
+        let id = request.request_id.clone();
+        let call = Call::mutation("StartExecution", &id);
+        self.call(call, request, |channel, request| {
+            let mut request = tonic::Request::new(request);
+            for (name, value) in &headers {
+                request.metadata_mut().insert(*name, value.clone());
+            }
+            async move { service(channel).start_execution(request).await }
         })
         .await
     }

@@ -4,7 +4,7 @@
 //! out. Neither waits for the other.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,17 +16,20 @@ use tidemill_proto::{
 use tidemill_types::{TaskId, limits::WORKER_RESULTS_MAX};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::{
     batch::Batch,
     credits::{Changes, Credits},
 };
-use crate::metrics::Gauge;
+use crate::{metrics::Gauge, telemetry::task_span};
 
 struct Held {
     partition: usize,
     is_delivered: bool,
     is_orphan: bool,
+    /// From the delivery to the answer to the completion.
+    span: Span,
 }
 
 struct State {
@@ -34,7 +37,7 @@ struct State {
     held: HashMap<String, Held>,
     /// Tasks that the worker has besides those that count: it brought them from earlier streams, or has
     /// completed them and not been answered. Their leases must not be freed.
-    kept: HashSet<String>,
+    kept: HashMap<String, Span>,
     /// Tasks beyond the worker's places.
     waiting: VecDeque<Task>,
     /// Tasks that are with the worker, or on their way to it.
@@ -63,7 +66,8 @@ pub(super) struct Session {
 
 impl Session {
     pub fn new(id: u64, mut hello: Hello, partitions: usize, in_hand: Arc<Gauge>) -> Self {
-        let kept = std::mem::take(&mut hello.holds).into_iter().collect();
+        let brought = std::mem::take(&mut hello.holds).into_iter();
+        let kept = brought.map(|task| (task, Span::none())).collect();
         let (instance, number) = if hello.instance.is_empty() {
             // Of this session alone: still a new leader can free what the old one's death has cost it.
             (rand::random::<u64>().max(1), 1)
@@ -101,7 +105,7 @@ impl Session {
     pub fn to_say(&self, partition: usize, is_new: bool) -> peer::Session {
         let state = self.lock();
         let holds = if is_new {
-            let all = state.held.keys().chain(&state.kept);
+            let all = state.held.keys().chain(state.kept.keys());
             all.filter(|task| place_of(task) == Some(partition))
                 .cloned()
                 .collect()
@@ -142,12 +146,14 @@ impl Session {
     }
 
     /// A partition's leader has given a task out.
-    pub fn task(&self, partition: usize, task: Task) -> Changes {
+    pub fn task(&self, partition: usize, mut task: Task) -> Changes {
+        let span = task_span(&mut task);
         let mut state = self.lock();
         let held = Held {
             partition,
             is_delivered: false,
             is_orphan: false,
+            span,
         };
         if state.held.insert(task.id.clone(), held).is_some() {
             // Cannot be: every lease has an attempt of its own. The place is counted already.
@@ -195,7 +201,16 @@ impl Session {
     /// The worker has completed a task: its place is free, but its lease is needed until the answer.
     pub fn complete(&self, task: &str) -> Changes {
         // First, so that it is held in one way or the other all the time.
-        self.lock().kept.insert(task.to_owned());
+        let mut state = self.lock();
+        let held = state.held.get_mut(task);
+        let span = held.map(|held| std::mem::replace(&mut held.span, Span::none()));
+        // One that is sent again keeps its span.
+        let kept = state.kept.entry(task.to_owned());
+        let kept = kept.or_insert_with(Span::none);
+        if let Some(span) = span {
+            *kept = span;
+        }
+        drop(state);
         self.free(task)
     }
 
@@ -218,8 +233,10 @@ impl Session {
     /// A completion is answered.
     pub fn result(&self, result: CompletionResult) {
         let mut state = self.lock();
-        if result.status() != CompletionStatus::Retry {
-            state.kept.remove(&result.task_id);
+        if result.status() != CompletionStatus::Retry
+            && let Some(span) = state.kept.remove(&result.task_id)
+        {
+            span.record("status", result.status().as_str_name());
         }
         state.results.push_back(result);
         drop(state);
