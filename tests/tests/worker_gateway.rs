@@ -1,6 +1,7 @@
-//! Three nodes: the one that holds the worker's stream is killed with SIGKILL under load, again and
-//! again. Tasks that were on their way to the worker are given out again as soon as it has found
-//! another node: no step waits for a lease to run out, and no lease is lost that the worker held.
+//! Three nodes under load, killed with SIGKILL again and again: the one that holds the worker's stream,
+//! or one that leads while the worker's node lives. Tasks that were on their way to the worker are given
+//! out again as soon as it has found another node, or its node another leader: no step waits for a lease
+//! to run out, and no lease is lost that the worker held.
 
 use std::{
     sync::{
@@ -13,7 +14,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tidemill_sdk::{
     Client, ClientError, ErrorKind, Outcome, TaskContext, Worker,
-    api::{ExecutionState, Message, StartExecutionRequest},
+    api::{
+        ExecutionState, GetFlowRequest, Message, StartExecutionRequest, TransferLeadershipRequest,
+    },
 };
 use tidemill_tests::{Cluster, http, until};
 
@@ -25,6 +28,24 @@ const LEASE: Duration = Duration::from_secs(600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_lease_runs_out_when_a_workers_node_is_killed() -> Result<()> {
+    no_lease_runs_out(Victim::Gateway).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_lease_runs_out_when_a_leader_is_killed_and_the_workers_node_lives() -> Result<()> {
+    no_lease_runs_out(Victim::Leader).await
+}
+
+/// Which node is killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    /// The worker's.
+    Gateway,
+    /// The leader of the flow's partition, which is not the worker's node.
+    Leader,
+}
+
+async fn no_lease_runs_out(victim: Victim) -> Result<()> {
     let mut cluster = Cluster::start(3).await?;
     let client = cluster.client().await?;
     let (stop_worker, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -42,6 +63,11 @@ async fn no_lease_runs_out_when_a_workers_node_is_killed() -> Result<()> {
     client.publish("chain").await?;
     client.start_flow_by_name("chain").await?;
 
+    let request = GetFlowRequest {
+        flow: "chain".into(),
+    };
+    let flow = client.get_flow(request).await?.flow.unwrap_or_default();
+    let partition = flow.partition;
     let (started, stop) = (
         Arc::new(AtomicU64::new(0)),
         Arc::new(AtomicBool::new(false)),
@@ -59,13 +85,17 @@ async fn no_lease_runs_out_when_a_workers_node_is_killed() -> Result<()> {
         })
         .await?;
         let gateway = node_of_the_worker(&cluster).await?;
-        cluster.node_mut(gateway).kill()?;
+        let dies = match victim {
+            Victim::Gateway => gateway,
+            Victim::Leader => leader_apart_from(&cluster, partition, gateway).await?,
+        };
+        cluster.node_mut(dies).kill()?;
         let killed = started.load(Relaxed);
         until("executions start again", async || {
             (started.load(Relaxed) > killed + 50).then_some(())
         })
         .await?;
-        cluster.restart(gateway).await?;
+        cluster.restart(dies).await?;
     }
     stop.store(true, Relaxed);
     let mut executions = Vec::new();
@@ -101,10 +131,32 @@ async fn no_lease_runs_out_when_a_workers_node_is_killed() -> Result<()> {
         expired == 0,
         "{expired} steps waited for a lease to run out"
     );
-    ensure!(freed > 0, "nothing was on its way when the nodes died");
     ensure!(report.lost == 0, "{} steps ran in vain", report.lost);
-    ensure!(report.connections > KILLS as u64, "{report:?}");
+    if victim == Victim::Gateway {
+        ensure!(freed > 0, "nothing was on its way when the nodes died");
+        ensure!(report.connections > KILLS as u64, "{report:?}");
+    }
     Ok(())
+}
+
+/// The partition's leader, after it was moved away from this node if need be.
+async fn leader_apart_from(cluster: &Cluster, partition: u32, gateway: u64) -> Result<u64> {
+    let leader = cluster.leader_of(partition).await?;
+    if leader != gateway {
+        return Ok(leader);
+    }
+    let to = cluster.running().into_iter().find(|id| *id != gateway);
+    let to = to.context("three nodes run")?;
+    let request = TransferLeadershipRequest {
+        partition: Some(partition),
+        to,
+    };
+    cluster.client().await?.transfer_leadership(request).await?;
+    until("the new leader", async || {
+        let leader = cluster.leader_of(partition).await.ok()?;
+        (leader != gateway).then_some(leader)
+    })
+    .await
 }
 
 /// The node that says that it has a worker.
