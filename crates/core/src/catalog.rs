@@ -96,6 +96,11 @@ impl Decider for Catalog {
             catalog.effects.push(CatalogEffect::HandOver(id));
         }
         catalog.quarantine = Quarantine::recover(&catalog.ledger, rows)?;
+        let prefix = key::prefix(partition, Table::FlowDeletion);
+        for (key, _) in catalog.ledger.scan_prefix(rows, &prefix)? {
+            let id = flow_of_key(&key).ok_or_else(|| Damage::Missing("a deleted flow".into()))?;
+            catalog.effects.push(CatalogEffect::HandOver(id));
+        }
         Ok(catalog)
     }
 
@@ -127,6 +132,7 @@ impl Decider for Catalog {
                 activation,
                 reason,
             } => self.arm_refused(flow, activation, reason, rows),
+            CatalogCommand::Forgotten { flow } => self.forgotten(flow, rows),
             CatalogCommand::Disarmed { flow, activation } => self.disarmed(flow, activation, rows),
             CatalogCommand::Restarted(panic) => {
                 self.quarantine.note(&mut self.ledger, panic);
@@ -159,6 +165,10 @@ impl Decider for Catalog {
 
     fn batch_len(&self) -> usize {
         self.ledger.pending_len()
+    }
+
+    fn batch_bytes(&self) -> usize {
+        self.ledger.pending_bytes()
     }
 
     fn take_batch(&mut self, seq: u64) -> Result<Vec<Mutation>, Damage> {

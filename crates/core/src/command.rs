@@ -44,6 +44,11 @@ pub enum PartitionCommand {
     Arm(ArmFlow),
     /// The catalog wants the flow to stop.
     Disarm(DisarmFlow),
+    /// The catalog has deleted the flow.
+    Forget {
+        /// The flow.
+        flow: FlowId,
+    },
     /// The logic panicked and was recovered.
     Restarted(Restarted),
 }
@@ -407,6 +412,11 @@ pub enum CatalogCommand {
         /// Why.
         reason: String,
     },
+    /// The home partition knows that the flow is deleted, and sees to its rows.
+    Forgotten {
+        /// The flow.
+        flow: FlowId,
+    },
     /// The home partition has disarmed the flow.
     Disarmed {
         /// The flow.
@@ -453,7 +463,8 @@ pub struct CatalogReply {
 /// What the shell of the catalog does once the batch is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CatalogEffect {
-    /// Hand the flow over to its home partition (arm or disarm, as its row says) until that has answered.
+    /// Hand the flow over to its home partition (arm or disarm, as its row says; forget, when it is deleted)
+    /// until that has answered.
     HandOver(FlowId),
     /// The flow's status changed: tell those that wait.
     StatusChanged(FlowId),

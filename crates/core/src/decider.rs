@@ -60,6 +60,9 @@ pub trait Decider: Sized {
     /// About how many rows and records the batch being made has.
     fn batch_len(&self) -> usize;
 
+    /// About how many bytes its keys, values and records have.
+    fn batch_bytes(&self) -> usize;
+
     /// Closes the batch being made as number `seq`.
     ///
     /// # Errors

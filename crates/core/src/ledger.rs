@@ -75,6 +75,12 @@ struct Pending {
     fresh: bool,
 }
 
+impl Pending {
+    fn len(&self) -> usize {
+        self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 #[derive(Debug)]
 struct InFlight {
     seq: u64,
@@ -90,6 +96,8 @@ pub struct Ledger {
     pending: BTreeMap<Key, Pending>,
     ranges: Vec<(Key, Key)>,
     journal: Vec<(Key, Bytes)>,
+    /// Of `pending`, `ranges` and `journal`.
+    bytes: usize,
     in_flight: BTreeMap<Key, InFlight>,
     in_flight_keys: VecDeque<(u64, Vec<Key>)>,
 }
@@ -128,6 +136,7 @@ impl Ledger {
             pending: BTreeMap::new(),
             ranges: Vec::new(),
             journal: Vec::new(),
+            bytes: 0,
             in_flight: BTreeMap::new(),
             in_flight_keys: VecDeque::new(),
         })
@@ -159,39 +168,36 @@ impl Ledger {
     /// Writes a row.
     pub fn put(&mut self, key: Key, value: Bytes) {
         let fresh = self.pending.get(&key).is_some_and(|p| p.fresh);
-        self.pending.insert(
-            key,
-            Pending {
-                value: Some(value),
-                fresh,
-            },
-        );
+        self.set(key, Some(value), fresh);
     }
 
     /// Writes a row under a key that is known not to exist, applied or in flight.
     pub fn put_fresh(&mut self, key: Key, value: Bytes) {
         let fresh = self.pending.get(&key).is_none_or(|p| p.fresh);
-        self.pending.insert(
-            key,
-            Pending {
-                value: Some(value),
-                fresh,
-            },
-        );
+        self.set(key, Some(value), fresh);
     }
 
     /// Deletes a row.
     pub fn delete(&mut self, key: Key) {
         if self.pending.get(&key).is_some_and(|p| p.fresh) {
-            self.pending.remove(&key);
+            self.unset(&key);
         } else {
-            self.pending.insert(
-                key,
-                Pending {
-                    value: None,
-                    fresh: false,
-                },
-            );
+            self.set(key, None, false);
+        }
+    }
+
+    fn set(&mut self, key: Key, value: Option<Bytes>, fresh: bool) {
+        let pending = Pending { value, fresh };
+        self.bytes += key.len() + pending.len();
+        let len = key.len();
+        if let Some(before) = self.pending.insert(key, pending) {
+            self.bytes -= len + before.len();
+        }
+    }
+
+    fn unset(&mut self, key: &Key) {
+        if let Some(before) = self.pending.remove(key) {
+            self.bytes -= key.len() + before.len();
         }
     }
 
@@ -201,8 +207,9 @@ impl Ledger {
         // Ranges are applied first: what this batch has written itself would outlive them.
         let gone = self.pending.range(prefix.clone()..to.clone());
         for key in gone.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
-            self.pending.remove(&key);
+            self.unset(&key);
         }
+        self.bytes += prefix.len() + to.len();
         self.ranges.push((prefix, to));
     }
 
@@ -211,6 +218,7 @@ impl Ledger {
         record.at = self.now;
         let (key, value, head) = self.head.append(record, self.partition);
         self.head = head;
+        self.bytes += key.len() + value.len();
         self.journal.push((key, value));
     }
 
@@ -289,7 +297,13 @@ impl Ledger {
         !(self.pending.is_empty() && self.journal.is_empty() && self.ranges.is_empty())
     }
 
-    /// About how many bytes the batch being made has.
+    /// How many bytes the keys, values and records of the batch being made have.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// About how many rows and records the batch being made has.
     #[must_use]
     pub fn pending_len(&self) -> usize {
         self.pending.len() + self.journal.len()
@@ -299,6 +313,7 @@ impl Ledger {
     ///
     /// Random keys first, then the ascending journal keys: that is how RocksDB's memtable likes it.
     pub fn take(&mut self, seq: u64) -> Vec<Mutation> {
+        self.bytes = 0;
         let ranges = std::mem::take(&mut self.ranges);
         let pending = std::mem::take(&mut self.pending);
         let journal = std::mem::take(&mut self.journal);
@@ -425,6 +440,35 @@ mod tests {
         ledger.put(key(2), value("a"));
         ledger.delete(key(2));
         assert_eq!(ledger.take(1), vec![Mutation::Delete { key: key(2) }]);
+    }
+
+    #[test]
+    fn bytes_are_those_of_what_will_be_written() {
+        let rows = MemoryRows::default();
+        let mut ledger = ledger(&rows);
+        let written = |ledger: &mut Ledger, seq| -> usize {
+            let len = |mutation: Mutation| match mutation {
+                Mutation::Put { key, value } => key.len() + value.len(),
+                Mutation::Delete { key } => key.len(),
+                Mutation::DeleteRange { from, to } => from.len() + to.len(),
+            };
+            ledger.take(seq).into_iter().map(len).sum()
+        };
+        ledger.put_fresh(key(1), value("gone again"));
+        ledger.delete(key(1));
+        assert_eq!(ledger.pending_bytes(), 0);
+        ledger.put(key(1), value("long, and then"));
+        ledger.put(key(1), value("short"));
+        ledger.delete(key(2));
+        ledger.put(key(3), value("with the prefix"));
+        ledger.delete_prefix(Bytes::copy_from_slice(&[0, 1, 0x20, 3]));
+        ledger.record(JournalRecord {
+            kind: "a".into(),
+            ..JournalRecord::default()
+        });
+        let said = ledger.pending_bytes();
+        assert_eq!(said, written(&mut ledger, 1));
+        assert_eq!(ledger.pending_bytes(), 0);
     }
 
     #[test]

@@ -9,8 +9,10 @@ mod armed;
 mod builtin;
 mod cancel;
 mod complete;
+mod ending;
 mod execution;
 mod failure;
+mod forget;
 mod redrive;
 mod respond;
 mod retire;
@@ -34,7 +36,10 @@ use tidemill_rows::{
 };
 use tidemill_types::{
     ExecutionId, FlowId, PartitionId, StepId, Timestamp,
-    limits::{EXECUTIONS_HYDRATED_MAX, MESSAGE_BYTES_DEFAULT},
+    limits::{
+        EXECUTIONS_HYDRATED_MAX, MESSAGE_BYTES_DEFAULT, ROWS_FORGOTTEN_PER_TURN_MAX,
+        STEPS_ENDED_PER_TURN_MAX,
+    },
 };
 
 use self::{armed::ArmedFlow, execution::Execution, timers::Timers, work::Work};
@@ -53,14 +58,24 @@ pub struct PartitionConfig {
     pub message_bytes_max: usize,
     /// How long a finished execution is kept when its flow does not say.
     pub retention_ms: u64,
+    /// Most steps that a cancellation or a time-out ends in one batch.
+    pub steps_ended_per_turn: usize,
+    /// Most rows of a deleted flow that are removed in one batch.
+    pub rows_forgotten_per_turn: usize,
+    /// How long it is remembered that a flow was deleted: longer than a word about it can be on its way.
+    pub deleted_flow_kept_ms: u64,
 }
 
 impl Default for PartitionConfig {
     fn default() -> Self {
+        const HOUR_MS: u64 = 60 * 60 * 1_000;
         const SEVEN_DAYS_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
         Self {
             message_bytes_max: MESSAGE_BYTES_DEFAULT,
             retention_ms: SEVEN_DAYS_MS,
+            steps_ended_per_turn: STEPS_ENDED_PER_TURN_MAX,
+            rows_forgotten_per_turn: ROWS_FORGOTTEN_PER_TURN_MAX,
+            deleted_flow_kept_ms: HOUR_MS,
         }
     }
 }
@@ -75,6 +90,8 @@ pub struct Partition {
     executions: BTreeMap<ExecutionId, Execution>,
     /// Executions with changes that are not in the ledger yet.
     touched: BTreeSet<ExecutionId>,
+    /// About how many bytes the rows of `touched` will have.
+    unwritten_bytes: usize,
     /// Executions that were brought into memory, perhaps only to be looked at.
     looked_at: Vec<ExecutionId>,
     /// Steps of built-in components that can run at once.
@@ -106,6 +123,7 @@ impl Decider for Partition {
             plans: BTreeMap::new(),
             executions: BTreeMap::new(),
             touched: BTreeSet::new(),
+            unwritten_bytes: 0,
             looked_at: Vec::new(),
             builtins: VecDeque::new(),
             work: Work::default(),
@@ -158,6 +176,7 @@ impl Decider for Partition {
                 self.quarantine.note(&mut self.ledger, panic);
                 Ok(PartitionReply::Nothing)
             }
+            PartitionCommand::Forget { flow } => Ok(self.forget(flow, rows)?),
         };
         self.free_leases(rows)?;
         self.run_builtins(rows)?;
@@ -195,6 +214,10 @@ impl Decider for Partition {
 
     fn batch_len(&self) -> usize {
         self.ledger.pending_len() + self.touched.len()
+    }
+
+    fn batch_bytes(&self) -> usize {
+        self.ledger.pending_bytes() + self.unwritten_bytes
     }
 
     fn take_batch(&mut self, seq: u64) -> Result<Vec<Mutation>, Damage> {
@@ -262,6 +285,7 @@ impl Partition {
 
     /// Writes what changed in memory into the batch, and lets go of executions that only wait.
     fn flush(&mut self) {
+        self.unwritten_bytes = 0;
         for id in std::mem::take(&mut self.touched) {
             let Some(execution) = self.executions.get_mut(&id) else {
                 continue;
@@ -351,7 +375,9 @@ impl Partition {
         if let Some(execution) = self.executions.get_mut(&id) {
             execution.row.revision += 1;
             execution.row_changed = true;
-            self.touched.insert(id);
+            if self.touched.insert(id) {
+                self.unwritten_bytes += execution.bytes();
+            }
             let state = execution.row.state;
             // One notice per command is enough: it carries no detail.
             if !matches!(self.effects.last(), Some(PartitionEffect::Changed { execution, state: s }) if *execution == id && *s == state)

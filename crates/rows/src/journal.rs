@@ -66,6 +66,8 @@ pub mod kind {
     pub const FLOW_MODIFIED: &str = "flow.modified";
     /// A flow was deleted.
     pub const FLOW_DELETED: &str = "flow.deleted";
+    /// The last rows of a deleted flow are gone from its home partition.
+    pub const FLOW_FORGOTTEN: &str = "flow.forgotten";
     /// A version was published.
     pub const FLOW_PUBLISHED: &str = "flow.published";
     /// OIH's `flow.starting`.
@@ -94,6 +96,8 @@ pub mod kind {
     pub const EXECUTION_SUCCEEDED: &str = "execution.succeeded";
     /// An execution ended with dead steps.
     pub const EXECUTION_FAILED: &str = "execution.failed";
+    /// An execution with very many live steps is being cancelled or timed out: nothing new begins in it.
+    pub const EXECUTION_ENDING: &str = "execution.ending";
     /// An execution was cancelled.
     pub const EXECUTION_CANCELLED: &str = "execution.cancelled";
     /// An execution ran out of time.

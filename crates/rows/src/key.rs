@@ -25,6 +25,8 @@ pub enum Table {
     FlowVersionByHash = 0x13,
     /// Catalog: flows that are starting or stopping.
     FlowTransition = 0x14,
+    /// Catalog: deleted flows of which the home partition still has rows.
+    FlowDeletion = 0x15,
     /// Executions.
     Execution = 0x20,
     /// Steps of executions.

@@ -13,8 +13,10 @@ use std::{
 };
 
 use tidemill_core::command::{ArmFlow, CatalogCommand, DisarmFlow, PartitionCommand};
-use tidemill_proto::peer::v1::{ArmRequest, DisarmRequest};
-use tidemill_rows::table::{FlowRow, FlowStatus, FlowVersionRow, flow_key, flow_version_key};
+use tidemill_proto::peer::v1::{ArmRequest, DisarmRequest, ForgetRequest};
+use tidemill_rows::table::{
+    FlowRow, FlowStatus, FlowVersionRow, flow_deletion_key, flow_key, flow_version_key,
+};
 use tidemill_types::{FlowId, limits::HAND_OVERS_MAX};
 use tokio::{
     task::JoinSet,
@@ -27,7 +29,7 @@ use crate::{
     actor::AskError,
     gateway::{Kind, Origin, code_of, forwarded},
     node::Node,
-    rows::stored,
+    rows::{self, stored},
     work::control_client,
 };
 
@@ -124,9 +126,20 @@ async fn turn(
     flow: FlowId,
     not_served_since: &mut Option<(u64, Instant)>,
 ) -> Result<Option<Duration>, AskError> {
-    let rows = node.catalog.read().await?;
-    let Some(row) = stored::<FlowRow>(&rows, &flow_key(flow))? else {
-        return Ok(None);
+    let applied = node.catalog.read().await?;
+    let Some(row) = stored::<FlowRow>(&applied, &flow_key(flow))? else {
+        let key = flow_deletion_key(flow);
+        if rows::get(&applied, &key)?.is_none() {
+            return Ok(None);
+        }
+        // Deleted: its home partition is to know it, too.
+        return match forget(node, flow).await {
+            Tried::Done | Tried::Refused(_) | Tried::NotServed(_) => {
+                let told = CatalogCommand::Forgotten { flow };
+                node.catalog.ask(told).await.map(|_| None)
+            }
+            Tried::Again(reason) => Err(AskError::Unavailable(reason)),
+        };
     };
     let activation = row.activation;
     let answer = match row.status {
@@ -139,7 +152,7 @@ async fn turn(
         },
         FlowStatus::Starting => {
             let key = flow_version_key(flow, row.active_version);
-            let version = stored::<FlowVersionRow>(&rows, &key)?.ok_or_else(|| {
+            let version = stored::<FlowVersionRow>(&applied, &key)?.ok_or_else(|| {
                 AskError::Corrupt(format!(
                     "version {} of {flow} is missing",
                     row.active_version
@@ -243,6 +256,30 @@ async fn disarm(node: &Node, flow: FlowId, row: &FlowRow) -> Tried {
                     cancel_running,
                 };
                 async move { forwarded(control_client(channel).disarm(request).await).map(|_| ()) }
+            },
+        )
+        .await;
+    tried(answer)
+}
+
+async fn forget(node: &Node, flow: FlowId) -> Tried {
+    let Some(home) = node.partition(flow.partition()) else {
+        return Tried::Again(format!("partition {} is not open", flow.partition()));
+    };
+    let answer = node
+        .on_leader(
+            Origin::Client,
+            Kind::Write,
+            home,
+            |home| async move {
+                let reply = home.ask(PartitionCommand::Forget { flow }).await;
+                reply.map(|_| ())
+            },
+            |channel| async move {
+                let request = ForgetRequest {
+                    flow_id: flow.to_string(),
+                };
+                forwarded(control_client(channel).forget(request).await).map(|_| ())
             },
         )
         .await;

@@ -237,6 +237,7 @@ impl Config {
         PartitionConfig {
             message_bytes_max: self.message_bytes_max,
             retention_ms: u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX),
+            ..PartitionConfig::default()
         }
     }
 

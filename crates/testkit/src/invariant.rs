@@ -23,7 +23,7 @@ use tidemill_rows::{
     Batch, Mutation, Stored,
     journal::{JournalEntry, JournalRecord},
     key::{PREFIX_LEN, Table},
-    table::{TimerKind, timer_of_key},
+    table::timer_of_key,
 };
 use tidemill_types::{ExecutionId, PartitionId, TaskId};
 
@@ -163,6 +163,12 @@ impl Checks {
         self.completions.on_answered(task, status)
     }
 
+    /// How many records of this kind the last batch had.
+    #[must_use]
+    pub fn last_of(&self, kind: &str) -> usize {
+        self.last.iter().filter(|r| r.kind == kind).count()
+    }
+
     /// The records of the last batch, for people.
     #[must_use]
     pub fn last_records(&self) -> Vec<String> {
@@ -201,7 +207,7 @@ fn execution_of(mutation: &Mutation) -> Option<ExecutionId> {
     let at = match key[2] {
         tag if BY_EXECUTION.contains(&tag) => PREFIX_LEN,
         tag if tag == Table::Timer as u8 => {
-            let timer = timer_of_key(key).filter(|timer| timer.kind != TimerKind::Occurrence);
+            let timer = timer_of_key(key).filter(|timer| !timer.kind.is_of_flow());
             return timer.map(|timer| timer.step.execution);
         }
         tag if tag == Table::ExecutionByFlow as u8 => PREFIX_LEN + 16,

@@ -17,7 +17,10 @@ mod workers;
 
 use std::collections::BTreeMap;
 
-use tidemill_core::{Catalog, Partition, command::PartitionCommand};
+use tidemill_core::{
+    Catalog, Partition,
+    command::{CatalogCommand, PartitionCommand},
+};
 use tidemill_types::{ExecutionId, FlowId};
 
 use self::{
@@ -394,6 +397,13 @@ impl Simulation {
             Origin::Nobody => {}
             Origin::Worker { completion } => {
                 self.workers.answered(&mut self.env, completion, answer);
+            }
+            Origin::Forget { flow } => {
+                if let env::Answer::Done(_) = answer {
+                    let command = Command::Catalog(CatalogCommand::Forgotten { flow });
+                    let origin = Origin::Nobody;
+                    self.send(0, Envelope { command, origin });
+                }
             }
             Origin::HandOver {
                 flow,

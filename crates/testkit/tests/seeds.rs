@@ -11,7 +11,7 @@ use tidemill_testkit::{Options, Outcome, Simulation};
 const SEEDS: u64 = 1_000;
 
 /// What must have happened at least once over all seeds: without it the run proves little.
-const MUST_HAPPEN: [&str; 47] = [
+const MUST_HAPPEN: [&str; 49] = [
     "answers lost",
     "batches",
     "batches committed by a successor",
@@ -33,8 +33,10 @@ const MUST_HAPPEN: [&str; 47] = [
     "entries lost by a change of leader",
     "epochs",
     "epochs ended",
+    "executions ended in slices",
     "executions started",
     "flows deleted",
+    "flows forgotten",
     "grants lost",
     "grants to dead workers",
     "groups stalled",

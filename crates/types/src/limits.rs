@@ -96,6 +96,10 @@ pub const REBOUNDS_MAX: u32 = 20;
 pub const REBOUND_DELAY_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// Most leases of one step that may run out before it is taken for poison.
 pub const LEASES_LOST_MAX: u32 = 10;
+/// Most steps that a cancellation or a time-out ends in one batch; the rest follow.
+pub const STEPS_ENDED_PER_TURN_MAX: usize = 1_000;
+/// Most rows of a deleted flow removed in one batch; the rest follow.
+pub const ROWS_FORGOTTEN_PER_TURN_MAX: usize = 1_000;
 /// Most leases freed in one batch when a worker does not hold them any more; the rest follow.
 pub const LEASES_FREED_PER_TURN_MAX: usize = 500;
 /// Characters of a worker's instance id.
@@ -197,7 +201,7 @@ pub const COMMANDS_PER_TURN_MAX: usize = 256;
 pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
 /// A batch with so many rows is full.
 pub const BATCH_ROWS_MAX: usize = 4_096;
-/// A batch made of commands with so many bytes of payload is full.
+/// A batch with so many bytes is full.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// So many panics on one command, and it is refused from then on.
 pub const PANICS_BEFORE_QUARANTINE: u32 = 2;

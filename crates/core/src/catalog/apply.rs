@@ -5,8 +5,8 @@ use tidemill_rows::{
     Hash,
     journal::kind,
     table::{
-        FlowRow, FlowStatus, flow_by_name_key, flow_key, flow_version_by_hash_prefix,
-        flow_versions_prefix,
+        FlowRow, FlowStatus, flow_by_name_key, flow_deletion_key, flow_key,
+        flow_version_by_hash_prefix, flow_versions_prefix,
     },
 };
 use tidemill_types::{FlowId, PartitionId};
@@ -14,7 +14,7 @@ use tidemill_types::{FlowId, PartitionId};
 use super::{CLIENT, Catalog, fingerprint};
 use crate::{
     Rejection,
-    command::{ApplyFlow, CatalogReply},
+    command::{ApplyFlow, CatalogEffect, CatalogReply},
     flow,
     ledger::{Damage, Rows},
 };
@@ -168,6 +168,11 @@ impl Catalog {
         self.ledger.delete(flow_key(id));
         self.ledger.delete_prefix(flow_versions_prefix(id));
         self.ledger.delete_prefix(flow_version_by_hash_prefix(id));
+        if row.activation > 0 {
+            // It was started once: its home partition has rows of it.
+            self.ledger.put(flow_deletion_key(id), Bytes::new());
+            self.effects.push(CatalogEffect::HandOver(id));
+        }
         self.record(id, kind::FLOW_DELETED, CLIENT, |record| {
             record.request_id = request_id.into();
             record.detail = row.name;
@@ -180,5 +185,24 @@ impl Catalog {
         };
         self.remember(request_id, fingerprint, &reply);
         Ok(Ok(reply))
+    }
+
+    /// The home partition knows that the flow is deleted.
+    pub(super) fn forgotten(
+        &mut self,
+        id: FlowId,
+        rows: &dyn Rows,
+    ) -> Result<Result<CatalogReply, Rejection>, Damage> {
+        let key = flow_deletion_key(id);
+        let changed = self.ledger.get(rows, &key)?.is_some();
+        if changed {
+            self.ledger.delete(key);
+        }
+        Ok(Ok(CatalogReply {
+            flow: id,
+            version: 0,
+            created: false,
+            changed,
+        }))
     }
 }

@@ -119,6 +119,7 @@ impl Partition {
             armed_at: self.ledger.now(),
             armed: true,
             name: command.name,
+            ..ArmedFlowRow::default()
         };
         self.ledger.put(armed_flow_key(id), row.to_bytes());
         let version = PlanVersionRow {

@@ -41,7 +41,10 @@ impl Partition {
     }
 
     fn run_builtin(&mut self, id: StepId, rows: &dyn Rows) -> Result<(), Damage> {
-        if !self.hydrate(id.execution, rows)? || self.step_state(id) != Some(StepState::Pending) {
+        if !self.hydrate(id.execution, rows)?
+            || self.step_state(id) != Some(StepState::Pending)
+            || self.is_ending(id.execution)
+        {
             return Ok(());
         }
         self.ledger.delete(queue_key(id));

@@ -1,4 +1,4 @@
-//! `Cancel`: everything live in an execution ends now.
+//! `Cancel`: everything live in an execution ends.
 
 use sha2::{Digest, Sha256};
 use tidemill_rows::{
@@ -40,7 +40,7 @@ impl Partition {
         let is_ended = self
             .executions
             .get(&id)
-            .is_none_or(|e| e.row.state.is_ended());
+            .is_none_or(|e| e.row.state.is_ended() || e.row.ending.is_some());
         if !is_ended {
             self.end_early(id, ExecutionState::Cancelled, &reason, CLIENT, &request_id);
             self.remember(id, &request_id, fingerprint, 1);

@@ -43,6 +43,10 @@ impl Partition {
                 CompletionStatus::LeaseLost
             });
         }
+        if self.is_ending(id.execution) {
+            // Its next messages would begin something. The step ends with the execution.
+            return Ok(CompletionStatus::LeaseLost);
+        }
         let actor = format!("worker:{}", step.worker);
         self.work.remove(id, &mut self.ledger);
         Ok(match command.outcome {

@@ -40,6 +40,9 @@ pub(super) struct Execution {
     pub waiting: u32,
 }
 
+/// About how many bytes a row of an execution or a step has, with its key, besides its texts.
+const ROW_BYTES: usize = 160;
+
 /// A live step that only a timer can move.
 fn is_waiting(step: &StepRow) -> bool {
     step.state.is_live() && step.due_at.is_some()
@@ -53,7 +56,8 @@ impl Execution {
 
     /// True when nothing can happen to it before a timer fires or somebody asks.
     pub fn only_waits(&self) -> bool {
-        self.row.state.is_ended() || self.row.live == self.waiting
+        // One that is being ended is looked at again at once.
+        self.row.ending.is_none() && (self.row.state.is_ended() || self.row.live == self.waiting)
     }
 
     /// True when steps of `nodes`, or arrivals at them, can still bring messages further down.
@@ -63,6 +67,12 @@ impl Execution {
             .keys()
             .chain(self.live_at.keys())
             .any(|node| is_among(*node))
+    }
+
+    /// About how many bytes its row has.
+    pub fn bytes(&self) -> usize {
+        let row = &self.row;
+        ROW_BYTES + row.request_id.len() + row.reason.len() + row.traceparent.len()
     }
 
     /// Writes what changed into the batch.
@@ -212,7 +222,14 @@ impl Partition {
                 execution.messages.remove(&input.message);
             }
         }
-        execution.steps_changed.insert(id.step);
+        if execution.steps_changed.insert(id.step) {
+            self.unwritten_bytes += ROW_BYTES;
+        }
+        // A message that an error carries is the large part of a step's row.
+        self.unwritten_bytes += step
+            .error
+            .as_ref()
+            .map_or(0, |error| error.message.len() + error.details.len());
         self.touch(id.execution);
     }
 }

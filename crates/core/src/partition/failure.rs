@@ -20,6 +20,9 @@ use crate::{
 impl Partition {
     /// An attempt has failed. The step was taken out of its lease before.
     pub(super) fn fail(&mut self, id: StepId, error: ErrorRow, actor: &str) {
+        if self.ends_here(id) {
+            return;
+        }
         let error = bounded(error);
         let now = self.ledger.now();
         let Some(execution) = self.executions.get(&id.execution) else {

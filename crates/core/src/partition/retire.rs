@@ -61,6 +61,6 @@ impl Partition {
         self.ledger.delete(execution_key(id));
         self.executions.remove(&id);
         self.touched.remove(&id);
-        Ok(())
+        self.forget_if_unused(flow, rows)
     }
 }

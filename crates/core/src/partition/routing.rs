@@ -182,7 +182,7 @@ impl Partition {
             });
             let Some(node) = quiet else { return };
             let mut arrivals = execution.joins.remove(&node).unwrap_or_default();
-            self.forget_arrivals(id, node, arrivals.len());
+            self.forget_arrivals(id, node, 0..arrivals.len());
             // Grouped by edge; within an edge in order of arrival, which a stable sort keeps.
             arrivals.sort_by_key(|input| input.edge);
             self.add_step(id, NodeIndex(node), arrivals);
@@ -190,9 +190,14 @@ impl Partition {
     }
 
     /// Deletes the rows of arrivals at a join.
-    pub(super) fn forget_arrivals(&mut self, id: ExecutionId, node: u32, count: usize) {
-        for arrival in 0..count as u32 {
-            self.ledger.delete(join_key(id, node, arrival));
+    pub(super) fn forget_arrivals(
+        &mut self,
+        id: ExecutionId,
+        node: u32,
+        numbers: std::ops::Range<usize>,
+    ) {
+        for arrival in numbers {
+            self.ledger.delete(join_key(id, node, arrival as u32));
         }
     }
 }

@@ -14,6 +14,9 @@ use tidemill_types::{ExecutionId, StepId};
 use super::{Partition, SYSTEM};
 use crate::flow::NodeIndex;
 
+/// About how many bytes a new step's row has, with its key.
+const STEP_BYTES: usize = 160;
+
 impl Partition {
     /// Makes a step. It waits in the queue (in no table yet when it begins within this batch).
     pub(super) fn add_step(&mut self, id: ExecutionId, node: NodeIndex, inputs: Vec<InputRow>) {
@@ -38,6 +41,7 @@ impl Partition {
         };
         execution.steps.insert(step.step, row);
         execution.steps_changed.insert(step.step);
+        self.unwritten_bytes += STEP_BYTES;
         self.touch(id);
         self.record_step(step, kind::STEP_SCHEDULED, SYSTEM, |record| {
             record.number = u64::from(from)
@@ -115,6 +119,9 @@ impl Partition {
 
     /// Runs the joins that are quiet now, and ends the execution when nothing is left to do.
     pub(super) fn settle(&mut self, id: ExecutionId) {
+        if self.is_ending(id) {
+            return;
+        }
         self.fire_joins(id);
         let Some(execution) = self.executions.get(&id) else {
             return;
@@ -189,45 +196,6 @@ impl Partition {
             record.detail = reason.into();
             record.request_id = request_id.into();
         });
-    }
-
-    /// Ends an execution whatever still lives in it.
-    pub(super) fn end_early(
-        &mut self,
-        id: ExecutionId,
-        state: ExecutionState,
-        reason: &str,
-        actor: &str,
-        request_id: &str,
-    ) {
-        let now = self.ledger.now();
-        let Some(execution) = self.executions.get_mut(&id) else {
-            return;
-        };
-        let joins = std::mem::take(&mut execution.joins);
-        let live: Vec<u32> = execution
-            .steps
-            .iter()
-            .filter(|(_, s)| s.state.is_live())
-            .map(|(n, _)| *n)
-            .collect();
-        for (node, arrivals) in joins {
-            self.forget_arrivals(id, node, arrivals.len());
-        }
-        for number in live {
-            let step = StepId {
-                execution: id,
-                step: number,
-            };
-            self.take_out(step);
-            self.change_step(step, |step| {
-                step.state = StepState::Cancelled;
-                step.ended_at = Some(now);
-                step.due_at = None;
-            });
-            self.record_step(step, kind::STEP_CANCELLED, actor, |_| {});
-        }
-        self.end(id, state, reason, actor, request_id);
     }
 }
 

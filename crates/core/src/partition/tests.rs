@@ -1,5 +1,6 @@
 //! A partition is given commands; replies, steps and journal are looked at.
 
+mod ending;
 mod failing;
 mod flowing;
 mod responding;
@@ -29,6 +30,7 @@ const HOME: PartitionId = PartitionId(1);
 
 /// A partition with its applied rows, a clock, and workers that serve everything.
 struct Bench {
+    config: PartitionConfig,
     partition: Partition,
     rows: MemoryRows,
     now: Timestamp,
@@ -42,11 +44,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_config(PartitionConfig::default())
+    }
+
+    fn with_config(config: PartitionConfig) -> Self {
         let rows = MemoryRows::default();
         let now = Timestamp::from_millis(1_800_000_000_000);
-        let partition =
-            Partition::recover(PartitionConfig::default(), HOME, now, &rows).expect("no damage");
+        let partition = Partition::recover(config.clone(), HOME, now, &rows).expect("no damage");
         Self {
+            config,
             partition,
             rows,
             now,
@@ -99,7 +105,20 @@ impl Bench {
     fn commit(&mut self) {
         if self.partition.has_batch() {
             self.seq += 1;
+            let said = self.partition.batch_bytes();
             let batch = self.partition.take_batch(self.seq).expect("no damage");
+            let bytes: usize = batch
+                .iter()
+                .map(|mutation| match mutation {
+                    Mutation::Put { key, value } => key.len() + value.len(),
+                    Mutation::Delete { key } => key.len(),
+                    Mutation::DeleteRange { from, to } => from.len() + to.len(),
+                })
+                .sum();
+            assert!(
+                said >= bytes / 2 && said <= bytes * 2 + 512,
+                "the batch has {bytes} bytes, {said} were said"
+            );
             assert!(
                 batch.iter().all(|m| m.key()[..2] == [0, 1]),
                 "another partition's key"
@@ -129,8 +148,8 @@ impl Bench {
 
     /// What a new leader makes of the rows.
     fn fail_over(&mut self) {
-        self.partition = Partition::recover(PartitionConfig::default(), HOME, self.now, &self.rows)
-            .expect("no damage");
+        self.partition =
+            Partition::recover(self.config.clone(), HOME, self.now, &self.rows).expect("no damage");
         self.seq = 0;
     }
 

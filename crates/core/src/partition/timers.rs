@@ -138,10 +138,20 @@ impl Partition {
         if timer.kind == TimerKind::Occurrence {
             return self.fire_schedule(FlowId(id.0), rows);
         }
+        if timer.kind == TimerKind::Forget {
+            return self.forget_slice(FlowId(id.0), rows);
+        }
         if !self.hydrate(id, rows)? {
             return Ok(());
         }
         match timer.kind {
+            TimerKind::Ending => self.end_slice(id),
+            TimerKind::Retry | TimerKind::Wait if self.is_ending(id) => {
+                let is_live = self.step_state(timer.step).is_some_and(StepState::is_live);
+                if is_live {
+                    self.ends_here(timer.step);
+                }
+            }
             TimerKind::Retry => {
                 if self.step_state(timer.step) == Some(StepState::RetryWait) {
                     self.change_step(timer.step, |step| {
@@ -172,7 +182,9 @@ impl Partition {
                     );
                 }
             }
-            TimerKind::Retire | TimerKind::Occurrence => unreachable!("handled above"),
+            TimerKind::Retire | TimerKind::Occurrence | TimerKind::Forget => {
+                unreachable!("handled above")
+            }
         }
         Ok(())
     }

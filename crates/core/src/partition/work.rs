@@ -197,6 +197,34 @@ impl Work {
         }
     }
 
+    /// Forgets all waiting steps of an execution, in one go. Their rows stay.
+    pub fn forget_queued(&mut self, execution: ExecutionId) {
+        let is_other = |step: &StepId| step.execution != execution;
+        let first = StepId { execution, step: 0 };
+        let last = StepId {
+            execution,
+            step: u32::MAX,
+        };
+        let queued: Vec<StepId> = self.queued.range(first..=last).copied().collect();
+        if queued.is_empty() {
+            return;
+        }
+        for step in queued {
+            self.queued.remove(&step);
+        }
+        self.queues.retain(|_, queue| {
+            queue.flows.retain(|_, waiting| {
+                waiting.retain(|(step, _)| is_other(step));
+                !waiting.is_empty()
+            });
+            let flows = &queue.flows;
+            queue.turns.retain(|flow| flows.contains_key(flow));
+            !queue.turns.is_empty()
+        });
+        // Steps of it that are leased find no gate any more, and need none.
+        self.gates.retain(|(of, _), _| *of != execution);
+    }
+
     fn free_place(&mut self, session: Option<SessionKey>) {
         let Some(key) = session else { return };
         if let Some(session) = self.sessions.get_mut(&key) {

@@ -21,6 +21,11 @@ stored! {
         armed: bool = 4,
         /// Name of the flow, for people.
         name: String = 5,
+        /// Set once the flow was deleted: its rows go when no execution needs them any more, and this row
+        /// last, so that a late arm is refused until then.
+        deleted_at: Option<Timestamp> = 6,
+        /// When the next slice of its rows goes; none while executions need them.
+        forget_at: Option<Timestamp> = 7,
     }
 }
 
@@ -84,6 +89,22 @@ pub fn plan_version_key(flow: FlowId, version: u32) -> Key {
     let mut key = key::start(flow.partition(), Table::PlanVersion, 20);
     key.put_slice(&flow.0);
     key.put_u32(version);
+    key.freeze()
+}
+
+/// First bytes of the keys of a flow's versions.
+#[must_use]
+pub fn plan_versions_prefix(flow: FlowId) -> Key {
+    let mut key = key::start(flow.partition(), Table::PlanVersion, 16);
+    key.put_slice(&flow.0);
+    key.freeze()
+}
+
+/// First bytes of the keys of the states of a flow's nodes.
+#[must_use]
+pub fn node_states_prefix(flow: FlowId) -> Key {
+    let mut key = key::start(flow.partition(), Table::NodeState, 16);
+    key.put_slice(&flow.0);
     key.freeze()
 }
 

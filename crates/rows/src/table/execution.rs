@@ -38,6 +38,22 @@ stored! {
 }
 
 stored! {
+    /// How an execution ends that has too many live steps to end in one batch.
+    pub struct EndingRow {
+        /// Cancelled or timed out.
+        state: ExecutionState = 1,
+        /// Why.
+        reason: String = 2,
+        /// Who caused it.
+        actor: String = 3,
+        /// The request that asked for it.
+        request_id: String = 4,
+        /// When the next slice is due.
+        next_at: Timestamp = 5,
+    }
+}
+
+stored! {
     /// An execution.
     pub struct ExecutionRow {
         /// The flow.
@@ -78,6 +94,8 @@ stored! {
         occurrence_at: Option<Timestamp> = 18,
         /// The message with the answer to the request that started it, once a `respond` has given one.
         reply: Option<u32> = 19,
+        /// How it is being ended, while that takes several batches: nothing new begins in it.
+        ending: Option<EndingRow> = 20,
     }
 }
 

@@ -151,6 +151,12 @@ pub fn flow_transition_key(flow: FlowId) -> Key {
     of_flow(flow, Table::FlowTransition, 0).freeze()
 }
 
+/// The key of a deleted flow whose home partition was not told yet. Value: empty.
+#[must_use]
+pub fn flow_deletion_key(flow: FlowId) -> Key {
+    of_flow(flow, Table::FlowDeletion, 0).freeze()
+}
+
 /// The key of a request id.
 #[must_use]
 pub fn catalog_request_key(request_id: &str) -> Key {

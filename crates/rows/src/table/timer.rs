@@ -21,6 +21,18 @@ pub enum TimerKind {
     Retire = 4,
     /// A flow's schedule is due. The id is the flow's: both have one form.
     Occurrence = 5,
+    /// The execution is being ended in slices: the next one.
+    Ending = 6,
+    /// A deleted flow's rows are removed in slices: the next one. The id is the flow's.
+    Forget = 7,
+}
+
+impl TimerKind {
+    /// True when the timer's id is a flow's.
+    #[must_use]
+    pub const fn is_of_flow(self) -> bool {
+        matches!(self, Self::Occurrence | Self::Forget)
+    }
 }
 
 /// A timer, in the order of the table.
@@ -78,6 +90,8 @@ pub fn timer_of_key(key: &[u8]) -> Option<Timer> {
         3 => TimerKind::ExecutionTimeout,
         4 => TimerKind::Retire,
         5 => TimerKind::Occurrence,
+        6 => TimerKind::Ending,
+        7 => TimerKind::Forget,
         _ => return None,
     };
     Some(Timer { due, step, kind })
@@ -95,7 +109,9 @@ mod tests {
             Just(TimerKind::Wait),
             Just(TimerKind::ExecutionTimeout),
             Just(TimerKind::Retire),
-            Just(TimerKind::Occurrence)
+            Just(TimerKind::Occurrence),
+            Just(TimerKind::Ending),
+            Just(TimerKind::Forget)
         ];
         (any::<i64>(), any::<i64>(), any::<u64>(), any::<u32>(), kind).prop_map(
             |(due, at, entropy, step, kind)| Timer {

@@ -90,7 +90,6 @@ pub(super) struct EpochRun<'a, D: Supervised> {
     incoming: Vec<Envelope<D>>,
     /// Answers that rest on the batch being made.
     waiting: Vec<Waiting<D>>,
-    batch_bytes: usize,
     batch_commands: usize,
     in_flight: VecDeque<InFlight<D>>,
     batches_in_flight: usize,
@@ -120,7 +119,6 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
             backlog: VecDeque::new(),
             incoming: Vec::with_capacity(COMMANDS_PER_TURN_MAX),
             waiting: Vec::new(),
-            batch_bytes: 0,
             batch_commands: 0,
             in_flight: VecDeque::new(),
             batches_in_flight: 0,
@@ -195,7 +193,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
     }
 
     fn batch_full(&self) -> bool {
-        self.batch_bytes >= BATCH_BYTES_MAX || self.decider.batch_len() >= BATCH_ROWS_MAX
+        self.decider.batch_bytes() >= BATCH_BYTES_MAX || self.decider.batch_len() >= BATCH_ROWS_MAX
     }
 
     fn decide(&mut self, envelope: Envelope<D>) -> Result<(), End> {
@@ -219,7 +217,6 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
                 return Ok(());
             }
         }
-        self.batch_bytes += D::weight(&command);
         let now = (self.actor.options.clock)();
         // Kept for the case that it panics; payloads are shared, so this costs little.
         let kept = command.clone();
@@ -320,7 +317,6 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         counts.batch_rows.observe(rows as f64);
         counts.batch_bytes.observe(bytes.len() as f64);
         self.batch_commands = 0;
-        self.batch_bytes = 0;
         self.batches_in_flight += 1;
         self.in_flight.push_back(InFlight {
             outcome: Outcome::Batch {
@@ -338,7 +334,6 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
     /// flight they wait for the proof that no other leader has changed what they rest on.
     fn release_unchanged(&mut self) {
         self.batch_commands = 0;
-        self.batch_bytes = 0;
         let effects = self.decider.take_effects();
         if let Some(last) = self.in_flight.back_mut() {
             last.waiting.append(&mut self.waiting);

@@ -151,6 +151,7 @@ impl Supervised for Partition {
             PartitionCommand::GatewayGone { .. } => "gateway_gone",
             PartitionCommand::Arm(_) => "arm",
             PartitionCommand::Disarm(_) => "disarm",
+            PartitionCommand::Forget { .. } => "forget_flow",
             PartitionCommand::Restarted(_) => "restarted",
         }
     }
@@ -270,6 +271,7 @@ impl Supervised for Catalog {
             CatalogCommand::Delete { .. } => "delete_flow",
             CatalogCommand::Armed { .. } => "armed",
             CatalogCommand::ArmRefused { .. } => "arm_refused",
+            CatalogCommand::Forgotten { .. } => "forgotten",
             CatalogCommand::Disarmed { .. } => "disarmed",
             CatalogCommand::Restarted(_) => "restarted",
         }
@@ -294,6 +296,8 @@ impl Supervised for Catalog {
             | CatalogCommand::ArmRefused { .. }
             | CatalogCommand::Disarmed { .. }
             | CatalogCommand::Restarted(_) => Admission::Progress,
+            | CatalogCommand::Forgotten { .. }
+            | CatalogCommand::Disarmed { .. } => Admission::Progress,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod counters;
 mod fake;
+mod superseded;
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -75,6 +76,34 @@ async fn what_is_ready_when_a_batch_leaves_goes_into_the_next() {
         fixture.log.proposed(),
         BATCHES_IN_FLIGHT_MAX + 1,
         "a hundred in one batch"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_with_many_bytes_is_full_and_the_rest_follows() {
+    let fixture = Fixture::leader();
+    assert_eq!(fixture.handle.ask(Add::one("a")).await, Ok(1));
+    // Two rows fill a batch, however small the commands were.
+    fixture
+        .state
+        .row_bytes
+        .store(tidemill_types::limits::BATCH_BYTES_MAX / 2, SeqCst);
+    fixture.log.hold();
+    let mut asks = Vec::new();
+    for n in 0..BATCHES_IN_FLIGHT_MAX {
+        asks.push(fixture.ask("a"));
+        fixture.log.proposals(n + 2).await;
+    }
+    asks.extend(["b", "c", "d", "e"].map(|name| fixture.ask(name)));
+    settled(|| fixture.decided() == BATCHES_IN_FLIGHT_MAX + 3).await;
+    fixture.log.release_all();
+    for ask in asks {
+        assert!(ask.await.expect("no panic").is_ok());
+    }
+    assert_eq!(
+        fixture.log.proposed(),
+        1 + BATCHES_IN_FLIGHT_MAX + 2,
+        "two of the four in each of two batches"
     );
 }
 

@@ -9,7 +9,7 @@ use tidemill_core::{
     command::{ArmFlow, DisarmFlow, PartitionCommand, PartitionReply},
 };
 use tidemill_proto::peer::v1::{
-    ArmRequest, ArmResponse, DisarmRequest, DisarmResponse,
+    ArmRequest, ArmResponse, DisarmRequest, DisarmResponse, ForgetRequest, ForgetResponse,
     partition_control_service_client::PartitionControlServiceClient,
     partition_control_service_server::PartitionControlService,
 };
@@ -89,5 +89,14 @@ impl PartitionControlService for ControlService {
         };
         let changed = changed(home.ask(PartitionCommand::Disarm(command)).await)?;
         Ok(Response::new(DisarmResponse { changed }))
+    }
+
+    async fn forget(
+        &self,
+        request: Request<ForgetRequest>,
+    ) -> Result<Response<ForgetResponse>, Status> {
+        let (flow, home) = self.home(&request.into_inner().flow_id)?;
+        let changed = changed(home.ask(PartitionCommand::Forget { flow }).await)?;
+        Ok(Response::new(ForgetResponse { changed }))
     }
 }

@@ -91,7 +91,10 @@ impl Acknowledgements {
             Acknowledged::Cancelled {
                 execution,
                 changed: true,
-            } => has_request(execution, kind::EXECUTION_CANCELLED),
+            } => {
+                has_request(execution, kind::EXECUTION_CANCELLED)
+                    || has_request(execution, kind::EXECUTION_ENDING)
+            }
             Acknowledged::Cancelled {
                 execution,
                 changed: false,

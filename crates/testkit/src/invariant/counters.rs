@@ -6,12 +6,12 @@ use tidemill_core::memory::MemoryRows;
 use tidemill_rows::{
     key::{PREFIX_LEN, Table},
     table::{
-        CatalogRequestRow, ExecutionRow, FlowRow, FlowStatus, FlowVersionRow, RequestRow, StepRow,
-        StepState, Timer, TimerKind, catalog_request_expiry_key, catalog_request_expiry_of_key,
-        catalog_request_key, execution_by_flow_key, execution_key, execution_of_by_flow_key,
-        execution_of_key, flow_by_name_key, flow_key, flow_of_key, flow_transition_key,
-        flow_version_by_hash_key, messages_prefix, start_request_key, step_of_key, steps_prefix,
-        timer_key, version_of_key,
+        ArmedFlowRow, CatalogRequestRow, ExecutionRow, FlowRow, FlowStatus, FlowVersionRow,
+        RequestRow, StepRow, StepState, Timer, TimerKind, catalog_request_expiry_key,
+        catalog_request_expiry_of_key, catalog_request_key, execution_by_flow_key, execution_key,
+        execution_of_by_flow_key, execution_of_key, executions_of_flow_prefix, flow_by_name_key,
+        flow_key, flow_of_key, flow_transition_key, flow_version_by_hash_key, messages_prefix,
+        plan_version_key, start_request_key, step_of_key, steps_prefix, timer_key, version_of_key,
     },
 };
 use tidemill_types::{ExecutionId, FlowId, PartitionId, StepId};
@@ -78,6 +78,13 @@ pub fn of_execution(id: ExecutionId, rows: &MemoryRows) -> Checked {
         (false, None, Some(due)) => timer(due, TimerKind::ExecutionTimeout),
         (false, None, None) => true,
     };
+    let ends = row.ending.as_ref().map(|ending| ending.next_at);
+    if ends.is_some_and(|due| row.state.is_ended() || !timer(due, TimerKind::Ending)) {
+        return violation(format!(
+            "{id} is {} and being ended at {ends:?}: nobody goes on with it",
+            row.state
+        ));
+    }
     if !timed {
         return violation(format!(
             "{id} is {}, retires at {:?}, times out at {:?}: a timer is missing",
@@ -124,6 +131,7 @@ pub fn partition(partition: PartitionId, rows: &MemoryRows) -> Checked {
             }
         }
     }
+    flows(partition, &executions, rows)?;
     for (key, value) in view::table(rows, partition, Table::Request) {
         let request: RequestRow = view::decode(&key, value)?;
         if !executions.contains(&request.execution) {
@@ -131,6 +139,46 @@ pub fn partition(partition: PartitionId, rows: &MemoryRows) -> Checked {
                 "a request id of {} is kept, which is gone",
                 request.execution
             ));
+        }
+    }
+    Ok(())
+}
+
+/// Plans and node states are of flows that are known, and of a deleted flow they go when nobody needs them.
+fn flows(partition: PartitionId, executions: &BTreeSet<ExecutionId>, rows: &MemoryRows) -> Checked {
+    let mut known = BTreeSet::new();
+    for (key, value) in view::table(rows, partition, Table::ArmedFlow) {
+        let Some(id) = flow_of_key(&key) else {
+            return violation(format!("key {key:?} names no flow"));
+        };
+        known.insert(id);
+        let row: ArmedFlowRow = view::decode(&key, value)?;
+        let is_used = view::with_prefix(rows, &executions_of_flow_prefix(id));
+        if row.deleted_at.is_some() && is_used.is_empty() {
+            let step = StepId {
+                execution: ExecutionId(id.0),
+                step: 0,
+            };
+            let kind = TimerKind::Forget;
+            let goes = |due| view::has(rows, &timer_key(&Timer { due, step, kind }));
+            if !row.forget_at.is_some_and(goes) {
+                return violation(format!("{id} is deleted, and nobody removes its rows"));
+            }
+        }
+    }
+    for table in [Table::PlanVersion, Table::NodeState] {
+        for (key, _) in view::table(rows, partition, table) {
+            let id = flow_of_key(&key);
+            if id.is_none_or(|id| !known.contains(&id)) {
+                return violation(format!("{table:?} row of flow {id:?}, which is gone"));
+            }
+        }
+    }
+    for id in executions {
+        let row: Option<ExecutionRow> = view::row(rows, &execution_key(*id))?;
+        let version = row.map(|row| plan_version_key(row.flow, row.version));
+        if !version.is_some_and(|key| view::has(rows, &key)) {
+            return violation(format!("{id} has lost its plan"));
         }
     }
     Ok(())
@@ -178,6 +226,13 @@ pub fn catalog(rows: &MemoryRows) -> Checked {
                     "version {number} of flow {id} is not found by hash"
                 ));
             }
+        }
+    }
+    for (key, _) in all(Table::FlowDeletion) {
+        if flow_of_key(&key).is_none_or(|id| flows.contains(&id)) {
+            return violation(format!(
+                "{key:?} says that a flow is deleted, which is there"
+            ));
         }
     }
     for table in [

@@ -44,8 +44,10 @@ pub struct Folded {
     pub retired: bool,
     /// Request ids that cancelled or redrove it, with what they did.
     pub requests: Vec<(String, String)>,
-    /// It has ended at least once.
+    /// It has ended at least once, or is being ended.
     pub has_ended: bool,
+    /// It is being ended in slices, with this state at the end.
+    ending: Option<String>,
 }
 
 /// Every execution that the journals tell of.
@@ -98,6 +100,7 @@ impl History {
                 retired: false,
                 requests: Vec::new(),
                 has_ended: false,
+                ending: None,
             };
             return match self.executions.insert(id, fresh) {
                 None => Ok(()),
@@ -138,6 +141,12 @@ impl History {
                 steps.len()
             ));
         };
+        if row.ending.is_some() != folded.ending.is_some() {
+            return differ(format!(
+                "being ended by its row: {:?}, by its journal: {:?}",
+                row.ending, folded.ending
+            ));
+        }
         if (Some(row.flow), row.version, row.state, &row.request_id)
             != (
                 folded.flow,
@@ -179,6 +188,15 @@ impl Folded {
     fn on_execution(&mut self, record: &JournalRecord) -> Checked {
         let live = self.steps.iter().filter(|s| s.state.is_live()).count();
         let dead = self.steps.iter().any(|s| s.state == StepState::Dead);
+        if record.kind == kind::EXECUTION_ENDING {
+            if self.state != ExecutionState::Running || self.ending.is_some() || live == 0 {
+                return Err(illegal(record, format!("it was {}", self.state)));
+            }
+            self.note_request(record);
+            self.ending = Some(record.detail.clone());
+            self.has_ended = true;
+            return Ok(());
+        }
         let state = match record.kind.as_str() {
             kind::EXECUTION_SUCCEEDED => ExecutionState::Succeeded,
             kind::EXECUTION_FAILED => ExecutionState::Failed,
@@ -212,6 +230,11 @@ impl Folded {
         {
             return Err(illegal(record, format!("dead steps: {dead}")));
         }
+        if let Some(ending) = self.ending.take()
+            && ending != state.as_str()
+        {
+            return Err(illegal(record, format!("it was being {ending}")));
+        }
         self.note_request(record);
         self.state = state;
         self.has_ended = true;
@@ -229,6 +252,9 @@ impl Folded {
         let number = record.step as usize - 1;
         if self.state != ExecutionState::Running {
             return Err(illegal(record, format!("the execution was {}", self.state)));
+        }
+        if self.ending.is_some() && record.kind != kind::STEP_CANCELLED {
+            return Err(illegal(record, "the execution was being ended"));
         }
         if record.kind == kind::STEP_SCHEDULED {
             if number != self.steps.len() {

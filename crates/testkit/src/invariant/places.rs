@@ -6,9 +6,9 @@ use tidemill_core::memory::MemoryRows;
 use tidemill_rows::{
     key::Table,
     table::{
-        ExecutionRow, LeaseRow, ScheduleRow, StepRow, StepState, Timer, TimerKind, execution_key,
-        joins_prefix, lease_key, messages_prefix, queue_key, schedule_key, step_key, step_of_key,
-        steps_prefix, timer_key, timer_of_key,
+        ArmedFlowRow, ExecutionRow, LeaseRow, ScheduleRow, StepRow, StepState, Timer, TimerKind,
+        armed_flow_key, execution_key, joins_prefix, lease_key, messages_prefix, queue_key,
+        schedule_key, step_key, step_of_key, steps_prefix, timer_key, timer_of_key,
     },
 };
 use tidemill_types::{ExecutionId, FlowId, PartitionId, StepId};
@@ -130,6 +130,13 @@ pub fn whole(partition: PartitionId, rows: &MemoryRows) -> Checked {
             TimerKind::Retire => execution
                 .filter(|row| row.state.is_ended())
                 .and_then(|row| row.retire_at),
+            TimerKind::Ending => execution
+                .and_then(|row| row.ending)
+                .map(|ending| ending.next_at),
+            TimerKind::Forget => {
+                let row: Option<ArmedFlowRow> = view::row(rows, &armed_flow_key(FlowId(id.0)))?;
+                row.and_then(|row| row.forget_at)
+            }
             TimerKind::Occurrence => {
                 let row: Option<ScheduleRow> = view::row(rows, &schedule_key(FlowId(id.0)))?;
                 row.and_then(|row| row.timer_due)

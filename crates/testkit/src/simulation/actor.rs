@@ -68,6 +68,10 @@ impl Kind for Partition {
         PartitionConfig {
             message_bytes_max: 4_096,
             retention_ms: 90_000,
+            // Small, so that executions end in several slices.
+            steps_ended_per_turn: 2,
+            rows_forgotten_per_turn: 1,
+            deleted_flow_kept_ms: 30_000,
         }
     }
 

@@ -51,6 +51,8 @@ pub enum Origin {
         activation: u64,
         arm: bool,
     },
+    /// The word that a flow was deleted.
+    Forget { flow: FlowId },
     /// Nobody.
     Nobody,
 }

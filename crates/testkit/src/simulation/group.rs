@@ -6,7 +6,7 @@
 //! lost alone (a hole), repeated, delayed until its node leads again, or applied without its proposer
 //! ever hearing of it.
 
-use tidemill_rows::Batch;
+use tidemill_rows::{Batch, journal::kind};
 use tidemill_types::PartitionId;
 
 use super::{
@@ -16,6 +16,12 @@ use super::{
     random::hash,
     replica::{Applied, Entry, Payload, Replica},
 };
+
+/// Journal records that are counted.
+const COUNTED: [(&str, &str); 2] = [
+    (kind::EXECUTION_ENDING, "executions ended in slices"),
+    (kind::FLOW_FORGOTTEN, "flows forgotten"),
+];
 
 /// See the module.
 pub struct Group<D: Kind> {
@@ -204,6 +210,11 @@ impl<D: Kind> Group<D> {
     fn check(&mut self, env: &mut Env, batch: &Batch) {
         let result = env.checks.on_batch(self.partition, batch, &self.truth.rows);
         env.check(result);
+        for (kind, what) in COUNTED {
+            for _ in 0..env.checks.last_of(kind) {
+                env.count(what);
+            }
+        }
         if env.options.verbose {
             for text in env.checks.last_records() {
                 env.tell(|| text);

@@ -8,7 +8,7 @@ use tidemill_core::{
 };
 use tidemill_rows::{
     Stored,
-    table::{FlowRow, FlowStatus, FlowVersionRow, flow_key, flow_version_key},
+    table::{FlowRow, FlowStatus, FlowVersionRow, flow_deletion_key, flow_key, flow_version_key},
 };
 use tidemill_types::FlowId;
 
@@ -17,7 +17,15 @@ use super::env::{Answer, Command, Envelope, Origin};
 /// What is to be said to the home partition now; none when the flow is at rest.
 #[must_use]
 pub fn command(flow: FlowId, rows: &MemoryRows) -> Option<Envelope> {
-    let row = rows.get(&flow_key(flow)).expect("rows in memory")?;
+    let Some(row) = rows.get(&flow_key(flow)).expect("rows in memory") else {
+        // Deleted: said until the catalog knows that the home partition knows.
+        let key = flow_deletion_key(flow);
+        rows.get(&key).expect("rows in memory")?;
+        return Some(Envelope {
+            command: Command::Partition(PartitionCommand::Forget { flow }),
+            origin: Origin::Forget { flow },
+        });
+    };
     let row = FlowRow::from_bytes(row).expect("a flow's row");
     let (command, arm) = match row.status {
         FlowStatus::Starting => {

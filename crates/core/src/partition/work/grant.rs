@@ -118,6 +118,11 @@ impl Partition {
                 "the pending step {id} of the queue"
             )));
         }
+        if self.is_ending(id.execution) {
+            // Its row goes with the execution's next slice.
+            self.work.leave_gate(id, &queue);
+            return Ok(());
+        }
         let now = self.ledger.now();
         let Some(session) = self.work.sessions.get_mut(&key) else {
             return Ok(());

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use tidemill_core::{Damage, command::Restarted};
@@ -45,7 +48,13 @@ pub(super) struct State {
     pub(super) decided: AtomicUsize,
     pub(super) ticks: AtomicUsize,
     pub(super) tick_panics: AtomicBool,
+    /// How many bytes each row counts.
+    pub(super) row_bytes: AtomicUsize,
+    /// Run when it recovers; true: the rows make no sense.
+    pub(super) recovering: Mutex<Option<Recovering>>,
 }
+
+pub(super) type Recovering = Box<dyn FnOnce() -> bool + Send>;
 
 pub(super) struct Counters {
     state: Arc<State>,
@@ -75,6 +84,10 @@ impl Decider for Counters {
         time: Timestamp,
         _: &dyn Rows,
     ) -> Result<Self, Damage> {
+        let recovering = state.recovering.lock().expect("not poisoned").take();
+        if recovering.is_some_and(|recovering| recovering()) {
+            return Err(Damage::Missing("a row".into()));
+        }
         Ok(Self {
             state,
             time,
@@ -145,6 +158,11 @@ impl Decider for Counters {
 
     fn batch_len(&self) -> usize {
         self.pending.len()
+    }
+
+    fn batch_bytes(&self) -> usize {
+        // What a test wants it to be: a batch of any size.
+        self.pending.len() * self.state.row_bytes.load(SeqCst)
     }
 
     fn take_batch(&mut self, seq: u64) -> Result<Vec<Mutation>, Damage> {

@@ -93,6 +93,17 @@ impl FakeLog {
         });
     }
 
+    /// Another node leads and begins an epoch, and this one does not hear of it.
+    pub(super) fn usurp(&self) {
+        let mut fence = self.fence.lock().expect("not poisoned");
+        let epoch = Epoch {
+            term: self.leadership.borrow().term + 1,
+            index: self.index.fetch_add(1, SeqCst),
+        };
+        *fence = fence.begin(epoch);
+        write_fence(&mut self.rows.write().expect("not poisoned"), *fence);
+    }
+
     pub(super) fn hold(&self) {
         self.gate.lock().expect("not poisoned").open = Some(0);
     }
