@@ -124,7 +124,7 @@ impl Hub {
             session.result(answer(CompletionStatus::LeaseLost, String::new()));
             return;
         };
-        let changes = session.complete(&completion.task_id);
+        let changes = session.complete(&task.to_string());
         self.say(session, changes);
         link.complete(session.id, task, completion).await;
     }

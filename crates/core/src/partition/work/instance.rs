@@ -25,6 +25,9 @@ use crate::{
 /// How long an instance without a session is remembered: words of its older sessions may be on their way.
 const REMEMBERED_MS: u64 = 10 * 60 * 1_000;
 
+/// Most of those that are remembered: every call of `PollTasks` is an instance of its own.
+const REMEMBERED_MAX: usize = 10_000;
+
 #[derive(Debug)]
 struct Instance {
     /// Its newest session's number.
@@ -68,7 +71,8 @@ impl Instances {
     /// An instance's session went, perhaps only to come back.
     pub fn session_gone(&mut self, instance: u64, key: SessionKey, now: Timestamp) {
         while let Some((at, id)) = self.gone.front().copied() {
-            if now.millis_since(at) <= REMEMBERED_MS {
+            let is_new = now.millis_since(at) <= REMEMBERED_MS;
+            if is_new && self.gone.len() < REMEMBERED_MAX {
                 break;
             }
             self.gone.pop_front();

@@ -250,11 +250,13 @@ impl GroupLog for Handle {
                 }
                 changed.await;
             }
+            let mut fence = log.fence.lock().expect("not poisoned");
+            // After one that this node never heard of it leads in a later term.
+            let term = log.leadership.borrow().term.max(fence.epoch.term);
             let epoch = Epoch {
-                term: log.leadership.borrow().term,
+                term,
                 index: log.index.fetch_add(1, SeqCst),
             };
-            let mut fence = log.fence.lock().expect("not poisoned");
             *fence = fence.begin(epoch);
             write_fence(&mut log.rows.write().expect("not poisoned"), *fence);
             Ok(epoch)
