@@ -177,13 +177,13 @@ pub(crate) fn task_span(task: &mut tidemill_proto::v1::Task) -> Span {
 
 /// The W3C `traceparent` and `tracestate` to keep with what a request starts: of the request's own
 /// span where spans are exported, else as the caller sent them. Empty when there are none.
-pub fn trace_of<T>(request: &tonic::Request<T>) -> (String, String) {
+pub(crate) fn trace_of(metadata: &tonic::metadata::MetadataMap) -> (String, String) {
     let mut own = HashMap::new();
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut own);
     if let Some(parent) = own.remove("traceparent") {
         return (parent, own.remove("tracestate").unwrap_or_default());
     }
-    let header = |key: &str| request.metadata().get(key)?.to_str().ok();
+    let header = |key: &str| metadata.get(key)?.to_str().ok();
     match header("traceparent") {
         Some(parent) if is_traceparent(parent) => {
             let state = header("tracestate")
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn takes_what_the_caller_sent() {
-        let taken = trace_of(&request(PARENT, "a=b"));
+        let taken = trace_of(request(PARENT, "a=b").metadata());
         assert_eq!(taken, (PARENT.to_owned(), "a=b".to_owned()));
     }
 
@@ -239,11 +239,14 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
         ] {
             assert_eq!(
-                trace_of(&request(wrong, "a=b")),
+                trace_of(request(wrong, "a=b").metadata()),
                 Default::default(),
                 "{wrong}"
             );
         }
-        assert_eq!(trace_of(&tonic::Request::new(())), Default::default());
+        assert_eq!(
+            trace_of(tonic::Request::new(()).metadata()),
+            Default::default()
+        );
     }
 }

@@ -157,7 +157,7 @@ impl Checks {
         )
     }
 
-    /// The trace of a request: what it carries, or the call's headers.
+    /// The trace of a request: what it carries, or that of the call.
     pub fn trace_of(
         context: Option<v1::TraceContext>,
         metadata: &tonic::metadata::MetadataMap,
@@ -166,17 +166,7 @@ impl Checks {
         if !given.0.is_empty() {
             return given;
         }
-        let header = |name| {
-            metadata
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-                .to_owned()
-        };
-        Self::trace(v1::TraceContext {
-            traceparent: header("traceparent"),
-            tracestate: header("tracestate"),
-        })
+        crate::telemetry::trace_of(metadata)
     }
 }
 
