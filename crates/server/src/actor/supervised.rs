@@ -294,10 +294,9 @@ impl Supervised for Catalog {
             | CatalogCommand::Delete { .. }
             | CatalogCommand::Armed { .. }
             | CatalogCommand::ArmRefused { .. }
+            | CatalogCommand::Forgotten { .. }
             | CatalogCommand::Disarmed { .. }
             | CatalogCommand::Restarted(_) => Admission::Progress,
-            | CatalogCommand::Forgotten { .. }
-            | CatalogCommand::Disarmed { .. } => Admission::Progress,
         }
     }
 

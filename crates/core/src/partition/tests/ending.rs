@@ -1,5 +1,7 @@
 //! The end of what is large: executions with very many live steps, and deleted flows.
 
+use tidemill_rows::journal::kind;
+
 use super::*;
 
 const SLICE: usize = 10;

@@ -1,5 +1,7 @@
 //! Sessions of one worker instance: what it does not hold any more is freed at once.
 
+use tidemill_rows::journal::kind;
+
 use super::*;
 
 /// A worker says that it is there, at a place of its own for each word.
