@@ -119,7 +119,7 @@ write_config() {
     echo "[cluster]"
     echo "bootstrap = ["
     for other in $(seq 1 "$count"); do
-      echo "  { id = $other, peer = \"127.0.0.1:$(peer_port "$other")\", grpc = \"127.0.0.1:$(grpc_port "$other")\" },"
+      echo "  { id = $other, peer = \"127.0.0.1:$(peer_port "$other")\", grpc = \"127.0.0.1:$(grpc_port "$other")\", http = \"127.0.0.1:$(http_port "$other")\" },"
     done
     echo "]"
   } > "$(folder "$id")/node.toml"

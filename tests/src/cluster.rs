@@ -322,7 +322,7 @@ impl Cluster {
         node.await_ready().await
     }
 
-    /// Makes one more node, which joins by way of the first: its process runs, but it is no member
+    /// Makes one more node, which joins by way of one that runs: its process runs, but it is no member
     /// until it is added. Gives its id.
     ///
     /// # Errors
@@ -332,8 +332,9 @@ impl Cluster {
         let mut node = self.place(id)?;
         let by = self
             .nodes
-            .first()
-            .context("a cluster has a node")?
+            .iter()
+            .find(|node| node.pid().is_some())
+            .context("no node runs")?
             .peer
             .clone();
         self.write_config(&node, &format!("join = \"{by}\""))?;

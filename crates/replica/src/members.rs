@@ -23,6 +23,7 @@ use crate::{
     codec::node_from_wire,
     directory::Directory,
     group::Group,
+    handover::ask,
     limits::{CHANGE_TIMEOUT, MEMBER_CALL_TIMEOUT, RETRY_PAUSE},
     network::member_client,
 };
@@ -31,7 +32,11 @@ use crate::{
 const PROMOTE_LAG_MAX: u64 = 100;
 
 /// Changes the members of one group, if this node leads it.
-pub(crate) async fn change_here(group: &Group, change: Change) -> Result<Changed, Status> {
+pub(crate) async fn change_here(
+    directory: &Directory,
+    group: &Group,
+    change: Change,
+) -> Result<Changed, Status> {
     let raft = group.raft();
     let (leads, leader, last, known, voter, matched) = {
         let node = match &change {
@@ -84,6 +89,9 @@ pub(crate) async fn change_here(group: &Group, change: Change) -> Result<Changed
         }
         Change::Remove(_) if known.is_none() => return Ok(Changed::Done(last)),
         Change::Remove(id) => {
+            if voter {
+                check_rest(directory, group, id).await?;
+            }
             let id = BTreeSet::from([id]);
             if voter {
                 raft.change_membership(ChangeMembers::RemoveVoters(id), false)
@@ -113,6 +121,34 @@ pub(crate) async fn change_here(group: &Group, change: Change) -> Result<Changed
         Err(RaftError::APIError(error)) => Ok(Changed::Refused(error.to_string())),
         Err(RaftError::Fatal(error)) => Err(Status::unavailable(error.to_string())),
     }
+}
+
+/// Refuses to remove a voter when the rest would have no majority that answers: the change could not be
+/// committed, and nor could anything after it.
+async fn check_rest(directory: &Directory, group: &Group, removed: u64) -> Result<(), Status> {
+    let voters: Vec<u64> = {
+        let metrics = group.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.voter_ids().collect()
+    };
+    let rest: Vec<NodeId> = voters
+        .into_iter()
+        .filter(|id| *id != removed)
+        .map(NodeId)
+        .collect();
+    let answers = rest
+        .iter()
+        .map(|id| async { *id == directory.node() || ask(directory, *id).await.is_some() });
+    let answers = futures::future::join_all(answers).await;
+    let alive = answers.into_iter().filter(|answers| *answers).count();
+    if alive * 2 > rest.len() {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "without node {removed} group {} would have {} voters, of which {alive} answer: no majority",
+        group.id(),
+        rest.len()
+    )))
 }
 
 /// Asks around until the change of one group is made; gives the leader's last log index then.
@@ -199,6 +235,9 @@ impl<'a> Changer<'a> {
                     next = Some(node);
                     format!("group {group}: {why}")
                 }
+                Err(status) if status.code() == Code::FailedPrecondition => {
+                    return Err(ChangeError::Conflict(status.message().to_owned()));
+                }
                 Err(status) if status.code() == Code::InvalidArgument => {
                     return Err(ChangeError::Invalid(status.message().to_owned()));
                 }
@@ -211,7 +250,7 @@ impl<'a> Changer<'a> {
     async fn ask(&self, node: u64, group: PartitionId, change: Change) -> Result<Changed, Status> {
         if NodeId(node) == self.directory.node() {
             return match self.directory.get(group) {
-                Some(group) => change_here(&group, change).await,
+                Some(group) => change_here(self.directory, &group, change).await,
                 None => Ok(Changed::NotLeader(0)),
             };
         }

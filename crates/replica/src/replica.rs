@@ -220,6 +220,28 @@ impl Replica {
         self.add(&changer, me, partitions).await
     }
 
+    /// Looks whether this node has been added to the cluster that the node at `via` (its peer address)
+    /// belongs to, and opens its groups then. Changes nothing in the cluster: who may be a member is for
+    /// its operator to say, and a node that was removed must not come back by itself.
+    ///
+    /// # Errors
+    /// [`ChangeError`]: `Unavailable` as long as it was not added.
+    pub async fn await_adding(&self, via: &str) -> Result<(), ChangeError> {
+        let status = Changer::new(&self.directory).learn(via).await?;
+        let me = self.node();
+        if !status.voters.contains(&me.0) {
+            return Err(ChangeError::Unavailable(format!(
+                "node {me} has not been added: run `tidemill cluster add {me} --peer {} --grpc ADDRESS`",
+                self.address
+            )));
+        }
+        let partitions = u16::try_from(status.partitions)
+            .map_err(|_| ChangeError::Conflict("the cluster has too many partitions".into()))?;
+        self.open_partitions(partitions)
+            .await
+            .map_err(|error| ChangeError::Unavailable(error.to_string()))
+    }
+
     /// Adds a node that runs, or makes a learner vote, in every group.
     ///
     /// # Errors

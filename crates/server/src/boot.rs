@@ -262,24 +262,13 @@ fn or_replace(error: anyhow::Error, is_damaged: bool) -> anyhow::Error {
     }
 }
 
-/// This node as others reach it. Where a port was left to the system, the one that it gave.
+/// This node as others reach it: where it listens.
 fn own_member(config: &Config, replica: &Replica, grpc: SocketAddr, http: SocketAddr) -> Member {
-    let listed = match &config.cluster {
-        ClusterStart::Bootstrap(members) => members.iter().find(|m| m.id == config.node_id),
-        ClusterStart::Alone | ClusterStart::Join(_) => None,
-    };
-    let given = |text: &str| !text.is_empty() && !text.ends_with(":0");
-    let or = |listed: Option<&String>, real: SocketAddr| {
-        listed
-            .filter(|text| given(text))
-            .cloned()
-            .unwrap_or_else(|| real.to_string())
-    };
     Member {
         id: config.node_id,
-        peer: or(listed.map(|m| &m.peer), replica.peer_address()),
-        grpc: or(listed.map(|m| &m.grpc), grpc),
-        http: or(listed.map(|m| &m.http), http),
+        peer: replica.peer_address().to_string(),
+        grpc: grpc.to_string(),
+        http: http.to_string(),
         voter: true,
     }
 }
@@ -310,26 +299,15 @@ async fn become_member(
         let change = engine.raft().spawn(async move {
             match start {
                 ClusterStart::Alone => replica_.bootstrap(&[own], partitions).await,
-                ClusterStart::Bootstrap(members) => {
-                    let members: Vec<Member> = members
-                        .into_iter()
-                        .map(|member| {
-                            if member.id == own.id {
-                                own.clone()
-                            } else {
-                                member
-                            }
-                        })
-                        .collect();
-                    replica_.bootstrap(&members, partitions).await
-                }
+                // As it is written, the same on all nodes: it becomes the first entry of each log.
+                ClusterStart::Bootstrap(members) => replica_.bootstrap(&members, partitions).await,
                 // With data it is a member already; what it misses comes from the leaders.
                 ClusterStart::Join(_)
                     if replica_.partitions() > 0 && is_member(&replica_, &own) =>
                 {
                     Ok(())
                 }
-                ClusterStart::Join(via) => replica_.join(&via, &own).await,
+                ClusterStart::Join(via) => replica_.await_adding(&via).await,
             }
         });
         match change.await.context("the replica panicked")? {

@@ -258,7 +258,7 @@ impl PeerService for PeerServer {
         let change = request
             .change
             .ok_or_else(|| wrong("no change is asked for"))?;
-        let result = members::change_here(&group, change).await?;
+        let result = members::change_here(&self.directory, &group, change).await?;
         Ok(Response::new(peer::ChangeMemberResponse {
             result: Some(result),
         }))
