@@ -143,6 +143,57 @@ async fn without_a_leader_it_is_503_with_retry_after_and_nothing_is_started_twic
     Ok(())
 }
 
+/// All files below a folder.
+fn files(folder: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_checks_requests_and_is_stored_and_logged_nowhere() -> Result<()> {
+    const SECRET: &str = "b7c1e0d5-this-is-the-secret";
+    const FOUND: &str = "not-the-secret-but-stored";
+    const RIGHT: &str = "gQnYcyCXA5uv9IskykDjXweI07puPI5zwTNKjhqfCgA=";
+    let cluster = Cluster::builder(1)
+        .settings(&format!("[webhook.secrets]\norders = \"{SECRET}\""))
+        .start()
+        .await?;
+    let client = cluster.client().await?;
+    let trigger = "trigger: {webhook: {signature: {scheme: oih, secret: orders}}}";
+    activate(&client, "orders", trigger).await?;
+    let node = &cluster.nodes[0];
+    // `RIGHT` is its HMAC-SHA256, as `openssl dgst -hmac` gives it.
+    let body = format!("\"{FOUND}\"");
+    let right = [JSON, ("x-hmac", RIGHT)];
+    let answer = send(&node.http, "POST /hook/orders", &right, body.as_bytes()).await?;
+    ensure!(answer.status == 200, "{answer:?}");
+    let answer = send(&node.http, "POST /hook/orders", &[JSON], body.as_bytes()).await?;
+    ensure!(answer.status == 403, "{answer:?}");
+    let mut paths = files(&node.data_dir)?;
+    paths.push(node.log.clone());
+    let mut looked_for = false;
+    for path in paths {
+        let bytes = std::fs::read(&path)?;
+        let has = |text: &str| {
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
+        ensure!(!has(SECRET), "the secret is in {}", path.display());
+        looked_for |= has(FOUND);
+    }
+    ensure!(looked_for, "what is stored was not found either");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_waits_gets_its_answer_although_the_leader_is_killed() -> Result<()> {
     let mut cluster = Cluster::start(3).await?;

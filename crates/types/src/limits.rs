@@ -286,3 +286,5 @@ pub const REST_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const REST_FLOWS_LISTED_MAX: usize = 100_000;
 /// Most executions of a flow that REST lists and counts: the newest.
 pub const REST_EXECUTIONS_LISTED_MAX: usize = 10_000;
+/// Most flows that one request by REST starts or stops.
+pub const REST_FLOWS_SWITCHED_MAX: usize = 1_000;

@@ -10,6 +10,7 @@ mod ids;
 mod listed;
 mod query;
 mod shape;
+mod switch;
 #[cfg(test)]
 mod tests;
 
@@ -63,8 +64,10 @@ pub(crate) fn router(node: Arc<OnceLock<Arc<Node>>>) -> Router {
             "/flows/{id}",
             get(flows::get).patch(flows::change).delete(flows::delete),
         )
-        .route("/flows/{id}/start", post(flows::start))
-        .route("/flows/{id}/stop", post(flows::stop))
+        .route("/flows/{id}/start", post(switch::start))
+        .route("/flows/{id}/stop", post(switch::stop))
+        .route("/flows/multiple/start", post(switch::start_multiple))
+        .route("/flows/multiple/stop", post(switch::stop_multiple))
         .route("/executions", get(executions::list))
         .route("/executions/{id}", get(executions::get))
         .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })

@@ -219,6 +219,40 @@ async fn what_cannot_be_created_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_flows_are_started_and_stopped_at_once() {
+    let server = Server::start().await;
+    let mut ids = Vec::new();
+    for name in ["one", "two"] {
+        let created = call(&server, "POST /flows", document(name)).await;
+        ids.push(created.1["data"]["id"].clone());
+    }
+    let nobody = json!("000000000000000000000000");
+    let all = json!([ids[0], nobody, 5, ids[1]]);
+    for (line, status) in [
+        ("POST /flows/multiple/start", "active"),
+        ("POST /flows/multiple/stop", "inactive"),
+    ] {
+        let (code, results) = call(&server, line, all.clone()).await;
+        assert_eq!(code, 200, "{results}");
+        assert_eq!(results[0]["data"]["id"], ids[0]);
+        let missing = &results[1]["errors"][0];
+        assert_eq!(
+            (&missing["code"], &missing["flowId"]),
+            (&json!(404), &nobody)
+        );
+        assert_eq!(results[2]["errors"][0]["code"], 400);
+        assert_eq!(results[3]["data"]["id"], ids[1]);
+        for id in &ids {
+            status_becomes(&server, id.as_str().expect("an id"), status).await;
+        }
+    }
+    let refused = call(&server, "POST /flows/multiple/start", json!({})).await;
+    assert_eq!(refused.0, 400);
+    errors(&refused);
+    server.running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lists_are_filtered_searched_sorted_and_paged() {
     let server = Server::start().await;
     for name in ["beta", "Alpha", "gamma"] {

@@ -1,4 +1,4 @@
-//! `/flows`.
+//! `/flows`: what they are. `switch.rs` starts and stops them.
 
 use std::sync::Arc;
 
@@ -11,10 +11,7 @@ use axum::{
 };
 use futures::{StreamExt as _, stream};
 use serde_json::{Map, Value, json};
-use tidemill_proto::v1::{
-    ApplyFlowRequest, DeleteFlowRequest, Flow, FlowStatus, GetFlowRequest, PublishFlowRequest,
-    StartFlowRequest, StopFlowRequest,
-};
+use tidemill_proto::v1::{ApplyFlowRequest, DeleteFlowRequest, Flow, FlowStatus, GetFlowRequest};
 use tidemill_types::{FlowId, limits::FLOW_DOCUMENTS_PER_TEXT_MAX};
 use tonic::{Code, Status};
 
@@ -31,9 +28,8 @@ use crate::gateway::{Open, Origin, flow as flows};
 const READ_AT_ONCE: usize = 16;
 
 const NOT_FOUND: &str = "Flow not found";
-/// OIH has three texts for it.
+/// OIH has several texts for it.
 const NONE_FOUND: &str = "No flow found";
-const NONE_WITH_ID: &str = "No flow with this ID found";
 
 /// `GET /flows`.
 pub(super) async fn list(State(rest): State<Arc<Rest>>, RawQuery(query): RawQuery) -> Answer {
@@ -203,64 +199,8 @@ pub(super) async fn delete(
     Ok(Json(answer).into_response())
 }
 
-/// `POST /flows/{id}/start`: publishes the draft and starts it. On a flow that starts or runs already it
-/// changes nothing.
-pub(super) async fn start(
-    State(rest): State<Arc<Rest>>,
-    Path(id): Path<String>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Answer {
-    let open = rest.open()?;
-    let query = Query::parse(&query.unwrap_or_default())?;
-    let flow = find(open, &id, NONE_WITH_ID).await?;
-    if matches!(flow.status(), FlowStatus::Active | FlowStatus::Starting) {
-        return Ok(Json(switched(&flow)).into_response());
-    }
-    let publish = PublishFlowRequest {
-        flow: flow.id.clone(),
-        request_id: String::new(),
-    };
-    flows::publish(open, Origin::Client, publish).await?;
-    let request = StartFlowRequest {
-        flow: flow.id,
-        version: 0,
-        request_id: request_id(&headers),
-        without_workers: query.get("requireWorkers") == Some("false"),
-        no_wait: true,
-    };
-    let started = flows::start(open, Origin::Client, request).await?;
-    Ok(Json(switched(&started.flow.unwrap_or_default())).into_response())
-}
-
-/// `POST /flows/{id}/stop`.
-pub(super) async fn stop(
-    State(rest): State<Arc<Rest>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Answer {
-    let open = rest.open()?;
-    let flow = find(open, &id, NONE_WITH_ID).await?;
-    let request = StopFlowRequest {
-        flow: flow.id,
-        request_id: request_id(&headers),
-        cancel_running: false,
-        no_wait: true,
-    };
-    let stopped = flows::stop(open, Origin::Client, request).await?;
-    Ok(Json(switched(&stopped.flow.unwrap_or_default())).into_response())
-}
-
 fn one(flow: &Flow) -> Value {
     json!({ "data": shape::flow(flow), "meta": shape::flow_meta(flow) })
-}
-
-/// What a flow that was started or stopped is now.
-fn switched(flow: &Flow) -> Value {
-    json!({
-        "data": { "id": shape::flow_id(&flow.id), "status": shape::status(flow.status()) },
-        "meta": shape::flow_meta(flow),
-    })
 }
 
 fn require_inactive(flow: &Flow) -> Result<(), Refusal> {
@@ -274,7 +214,7 @@ fn require_inactive(flow: &Flow) -> Result<(), Refusal> {
 }
 
 /// The flow with the id in a path.
-async fn find(open: &Open, id: &str, not_found: &'static str) -> Result<Flow, Refusal> {
+pub(super) async fn find(open: &Open, id: &str, not_found: &'static str) -> Result<Flow, Refusal> {
     match ids::in_path(id, FlowId)? {
         None => Err(Refusal::not_found(not_found)),
         Some(id) => get_flow(open, &id, not_found).await,

@@ -72,6 +72,11 @@ pub(super) async fn wait(
                         return Err(Refusal::no_reply());
                     }
                 }
+                // Its retention is shorter than the wait.
+                Code::NotFound => {
+                    let error = "the execution has ended and is not kept any more";
+                    return Err(Refusal::ended(StatusCode::INTERNAL_SERVER_ERROR, error));
+                }
                 _ => return Err(Refusal::of(&error, flow, "")),
             },
         }
