@@ -3,6 +3,7 @@
 mod ending;
 mod failing;
 mod flowing;
+mod limits;
 mod responding;
 mod scheduling;
 mod sessions;
