@@ -41,6 +41,7 @@ struct Bench {
     grants: Vec<TaskGrant>,
     completed: Vec<(TaskId, CompletionStatus)>,
     superseded: Vec<SessionKey>,
+    batch_rows_max: usize,
 }
 
 impl Bench {
@@ -63,6 +64,7 @@ impl Bench {
             grants: Vec::new(),
             completed: Vec::new(),
             superseded: Vec::new(),
+            batch_rows_max: 0,
         }
     }
 
@@ -108,6 +110,7 @@ impl Bench {
             self.seq += 1;
             let said = self.partition.batch_bytes();
             let batch = self.partition.take_batch(self.seq).expect("no damage");
+            self.batch_rows_max = self.batch_rows_max.max(batch.len());
             let bytes: usize = batch
                 .iter()
                 .map(|mutation| match mutation {

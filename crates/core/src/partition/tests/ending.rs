@@ -255,3 +255,37 @@ fn very_many_rows_of_a_deleted_flow_go_in_slices() {
     assert_eq!(bench.count(Table::NodeState), 0);
     assert_eq!(bench.count(Table::PlanVersion), 0);
 }
+
+#[test]
+fn nearly_a_hundred_thousand_live_steps_end_in_bounded_batches() {
+    // With the steps before them as many as an execution may have.
+    const FIRST: usize = 10;
+    const SECOND: usize = 9_998;
+    let mut bench = Bench::with_worker(1);
+    let flow = bench.arm(&chain(3));
+    let id = bench.fanned_out(flow, FIRST);
+    let data = vec![json!(1); SECOND];
+    for _ in 0..FIRST {
+        let task = bench.take().task;
+        bench.succeed(task, &data);
+    }
+    assert_eq!(bench.live(id), FIRST * SECOND);
+    bench.batch_rows_max = 0;
+    let begun = std::time::Instant::now();
+    assert!(bench.cancel(id, "r"));
+    let mut turns = 1;
+    while bench.state(id) == ExecutionState::Running {
+        bench.advance(5);
+        turns += 1;
+    }
+    println!(
+        "{turns} batches of at most {} rows, {:?}",
+        bench.batch_rows_max,
+        begun.elapsed()
+    );
+    assert_eq!(bench.state(id), ExecutionState::Cancelled);
+    // For each step its row, its place and its record.
+    let most = 3 * tidemill_types::limits::STEPS_ENDED_PER_TURN_MAX + 20;
+    assert!(bench.batch_rows_max <= most, "{}", bench.batch_rows_max);
+    assert_eq!(bench.count(Table::Queue) + bench.count(Table::Lease), 0);
+}
