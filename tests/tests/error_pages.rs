@@ -1,4 +1,5 @@
-//! Every stable error code in the sources has a page in docs/errors/ and a line in its index.
+//! Every stable error code in the sources has a page in docs/errors/ and a line in its index, and
+//! the other way round: a page without a code in the sources is one that nobody can meet.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -67,9 +68,14 @@ fn every_code_has_its_page() {
     codes_in_sources(&root().join("crates"), &mut sources);
     let pages = pages();
     let without_page: Vec<_> = sources.difference(&pages).collect();
+    let without_code: Vec<_> = pages.difference(&sources).collect();
     assert!(
         without_page.is_empty(),
         "codes without a page in docs/errors: {without_page:?}"
+    );
+    assert!(
+        without_code.is_empty(),
+        "pages without a code in the sources: {without_code:?}"
     );
 }
 
