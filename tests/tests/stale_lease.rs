@@ -115,6 +115,7 @@ async fn late_completion_is_refused_and_changes_nothing() -> Result<()> {
         execution_id: execution,
         timeout_ms: 20_000,
         with_output: true,
+        ..WaitExecutionRequest::default()
     };
     let ended = client.wait_execution(request).await?;
     ensure!(
