@@ -316,8 +316,10 @@ fn show(
     }
     output.table(&table)?;
     if verified {
-        let count = nodes.len();
-        let text = format!("verified: every chain is unbroken, and the same on {count} nodes");
+        let text = match nodes.len() {
+            1 => "verified: every chain is unbroken (there is one node)".to_owned(),
+            count => format!("verified: every chain is unbroken, and the same on {count} nodes"),
+        };
         output.note(Style::Green.paint(&text, output.color));
     }
     Ok(())
