@@ -8,7 +8,7 @@ mod apply;
 mod lifecycle;
 mod publish;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_rows::{
     Hash, Mutation, Stored,
@@ -60,6 +60,8 @@ pub struct Catalog {
     ledger: Ledger,
     /// Flows that are starting, with when that is given up; flows that are stopping never give up.
     transitions: BTreeMap<FlowId, Option<Timestamp>>,
+    /// Those that are given up, by when: a million flows may be started at once.
+    deadlines: BTreeSet<(Timestamp, FlowId)>,
     next_sweep: Timestamp,
     quarantine: Quarantine,
     effects: Vec<CatalogEffect>,
@@ -81,6 +83,7 @@ impl Decider for Catalog {
             config,
             ledger: Ledger::recover(partition, time, rows)?,
             transitions: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             next_sweep: time,
             quarantine: Quarantine::default(),
             effects: Vec::new(),
@@ -93,6 +96,7 @@ impl Decider for Catalog {
                 .flow(id, rows)?
                 .ok_or_else(|| Damage::Missing(format!("flow {id} of a transition")))?;
             catalog.transitions.insert(id, flow.deadline);
+            catalog.deadlines.extend(flow.deadline.map(|at| (at, id)));
             catalog.effects.push(CatalogEffect::HandOver(id));
         }
         catalog.quarantine = Quarantine::recover(&catalog.ledger, rows)?;
@@ -151,12 +155,8 @@ impl Decider for Catalog {
     }
 
     fn next_due(&self) -> Option<Timestamp> {
-        self.transitions
-            .values()
-            .flatten()
-            .copied()
-            .chain([self.next_sweep])
-            .min()
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        deadline.into_iter().chain([self.next_sweep]).min()
     }
 
     fn has_batch(&self) -> bool {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidemill_rows::{
     Hash,
-    table::{ErrorRow, ExecutionState, MessageRow},
+    table::{BackfillRow, ErrorRow, ExecutionState, MessageRow, ScheduleChange},
 };
 use tidemill_types::{ExecutionId, FlowId, StepId, TaskId, Timestamp, flow::FlowDocument};
+
+use crate::schedule::Occurrence;
 
 /// A worker session: which gateway it is connected to, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +51,15 @@ pub enum PartitionCommand {
         /// The flow.
         flow: FlowId,
     },
+    /// Pauses or resumes a schedule.
+    ChangeSchedule(ChangeSchedule),
+    /// Runs a past range of a schedule.
+    Backfill(Backfill),
+    /// The leader's wall clock has jumped forward.
+    ClockJumped {
+        /// How far.
+        by_ms: u64,
+    },
     /// The logic panicked and was recovered.
     Restarted(Restarted),
 }
@@ -70,6 +81,38 @@ pub struct StartExecution {
     pub entropy: u64,
     /// A repeat of the request id is the same request, whatever its message.
     pub request_id_only: bool,
+    /// Somebody fires the flow by hand: with a schedule, that is an occurrence of its own.
+    pub by_hand: bool,
+}
+
+/// Pauses or resumes a flow's schedule.
+#[derive(Clone, Debug)]
+pub struct ChangeSchedule {
+    /// The flow.
+    pub flow: FlowId,
+    /// Which of the two.
+    pub change: ScheduleChange,
+    /// Why, for people.
+    pub reason: String,
+    /// Makes it safe to repeat.
+    pub request_id: String,
+}
+
+/// Runs the occurrences of a past range of a flow's schedule.
+#[derive(Clone, Debug)]
+pub struct Backfill {
+    /// The flow.
+    pub flow: FlowId,
+    /// From this instant on.
+    pub from: Timestamp,
+    /// Before this one; not after now.
+    pub to: Timestamp,
+    /// Leave out what has started an execution before.
+    pub only_missed: bool,
+    /// Change nothing, only say what would be run.
+    pub dry_run: bool,
+    /// Makes it safe to repeat.
+    pub request_id: String,
 }
 
 /// Cancels an execution.
@@ -260,10 +303,19 @@ pub enum PartitionReply {
         /// False: the lease is lost.
         held: bool,
     },
-    /// Of `Arm` and `Disarm`.
+    /// Of `Arm`, `Disarm` and `ChangeSchedule`.
     Done {
         /// False when it was so already.
         changed: bool,
+    },
+    /// Of `Backfill`.
+    Backfill {
+        /// How far it is.
+        backfill: BackfillRow,
+        /// False when the request id had asked for it before, and for a dry run.
+        created: bool,
+        /// The first of what would be run, for a dry run.
+        occurrences: Vec<Occurrence>,
     },
     /// Of what has no answer.
     Nothing,

@@ -30,7 +30,7 @@ use std::{
 
 use tidemill_rows::{
     Hash, Mutation, Stored,
-    journal::JournalRecord,
+    journal::{JournalRecord, kind},
     key::{self, Table, after_prefix},
     table::{LeaseRow, QueueRow, StepState, step_of_key},
 };
@@ -172,6 +172,9 @@ impl Decider for Partition {
             }
             PartitionCommand::Arm(command) => self.arm(command, rows)?,
             PartitionCommand::Disarm(command) => self.disarm(command, rows)?,
+            PartitionCommand::ChangeSchedule(command) => self.change_schedule(command, rows)?,
+            PartitionCommand::Backfill(command) => self.backfill(command, rows)?,
+            PartitionCommand::ClockJumped { by_ms } => self.clock_jumped(by_ms),
             PartitionCommand::Restarted(panic) => {
                 self.quarantine.note(&mut self.ledger, panic);
                 Ok(PartitionReply::Nothing)
@@ -318,6 +321,18 @@ impl Partition {
             self.run_builtins(rows)?;
         }
         Ok(())
+    }
+
+    /// The leader's wall clock has jumped forward. What fell due meanwhile fell due while nothing could
+    /// fire: its lateness says so by itself.
+    fn clock_jumped(&mut self, by_ms: u64) -> Result<PartitionReply, Rejection> {
+        self.ledger.record(JournalRecord {
+            kind: kind::CLOCK_JUMPED.into(),
+            actor: SYSTEM.into(),
+            number: by_ms,
+            ..JournalRecord::default()
+        });
+        Ok(PartitionReply::Nothing)
     }
 
     /// A record about an execution.

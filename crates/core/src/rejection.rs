@@ -104,6 +104,9 @@ pub enum Rejection {
         /// What status it must have.
         needed: &'static str,
     },
+    /// So much of a schedule is due that it has to be decided in turns first.
+    #[error("the schedule of flow {0} has much to catch up; retry in a moment")]
+    ScheduleBehind(FlowId),
     /// The catalog is full.
     #[error("{what} has reached its limit of {limit}")]
     LimitReached {
@@ -137,6 +140,7 @@ impl Rejection {
             Self::VersionNotFound { .. } => "TM0114",
             Self::WrongStatus { .. } => "TM0115",
             Self::LimitReached { .. } => "TM0116",
+            Self::ScheduleBehind(_) => "TM0130",
         }
     }
 
@@ -148,6 +152,7 @@ impl Rejection {
             Self::FlowNotFound(_) | Self::ExecutionNotFound(_) | Self::VersionNotFound { .. } => {
                 ErrorClass::NotFound
             }
+            Self::ScheduleBehind(_) => ErrorClass::Unavailable,
             Self::FlowNotActive(_)
             | Self::RequestIdReused(_)
             | Self::NotRedrivable { .. }

@@ -121,6 +121,20 @@ impl Schedule {
         self.overlap
     }
 
+    /// The local time of an instant in the schedule's zone, as if it were UTC.
+    pub fn nominal_ms(&self, at_ms: i64) -> i64 {
+        let zone = match &self.rule {
+            Rule::Cron(cron) => cron.zone,
+            Rule::Every(every) => every.zone,
+        };
+        DateTime::from_timestamp_millis(at_ms).map_or(at_ms, |at| {
+            at.with_timezone(&zone)
+                .naive_local()
+                .and_utc()
+                .timestamp_millis()
+        })
+    }
+
     /// How long after `at_ms` a missed occurrence may still be caught up.
     pub fn catch_up_window_ms(&self) -> u64 {
         self.catch_up_window_ms

@@ -84,12 +84,22 @@ pub mod kind {
     pub const FLOW_ARMED: &str = "flow.armed";
     /// The home partition disarmed a flow.
     pub const FLOW_DISARMED: &str = "flow.disarmed";
-    /// A flow was due and was started. (OIH's `flow.executed`.)
-    pub const OCCURRENCE_FIRED: &str = "occurrence.fired";
+    /// OIH's `flow.executed`: an occurrence of a flow's schedule started an execution.
+    pub const FLOW_EXECUTED: &str = "flow.executed";
     /// A flow was due and was not started; the detail says why.
     pub const OCCURRENCE_SKIPPED: &str = "occurrence.skipped";
     /// A flow was due and waits for the execution before it.
     pub const OCCURRENCE_QUEUED: &str = "occurrence.queued";
+    /// A schedule was paused: it fires nothing until it is resumed.
+    pub const SCHEDULE_PAUSED: &str = "schedule.paused";
+    /// A schedule was resumed.
+    pub const SCHEDULE_RESUMED: &str = "schedule.resumed";
+    /// A past range of a schedule is being run.
+    pub const BACKFILL_STARTED: &str = "backfill.started";
+    /// Each occurrence of a backfill's range is decided.
+    pub const BACKFILL_DONE: &str = "backfill.done";
+    /// A backfill ended before its range did: the flow was stopped.
+    pub const BACKFILL_STOPPED: &str = "backfill.stopped";
     /// An execution began. (OIH's `flow.execute`.)
     pub const EXECUTION_STARTED: &str = "execution.started";
     /// An execution ended with every step done.
@@ -132,6 +142,8 @@ pub mod kind {
     pub const STEP_RESUMED: &str = "step.resumed";
     /// The partition's logic panicked and was restarted from rows.
     pub const PARTITION_RESTARTED: &str = "partition.restarted";
+    /// The leader's wall clock jumped forward; the number says how far, in milliseconds.
+    pub const CLOCK_JUMPED: &str = "partition.clock_jumped";
     /// A command that made the logic panic again and again is refused from now on.
     pub const COMMAND_QUARANTINED: &str = "partition.command_quarantined";
 }

@@ -59,6 +59,10 @@ pub enum Table {
     Schedule = 0x2e,
     /// What became of each time that a flow was due.
     Occurrence = 0x2f,
+    /// What people did to schedules: paused, resumed.
+    ScheduleControl = 0x30,
+    /// Backfills of schedules, by request id.
+    Backfill = 0x31,
     /// The journal, by sequence number. The highest tag in use: a batch's journal keys sort last.
     Journal = 0x70,
 }

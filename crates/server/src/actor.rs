@@ -8,6 +8,7 @@
 mod counts;
 mod end;
 mod epoch;
+mod jump;
 mod log;
 mod poison;
 mod run;

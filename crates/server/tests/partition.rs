@@ -70,6 +70,7 @@ fn start_of(flow: FlowId, n: u64) -> PartitionCommand {
         tracestate: String::new(),
         entropy: n,
         request_id_only: false,
+        by_hand: false,
     })
 }
 

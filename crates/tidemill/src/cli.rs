@@ -172,7 +172,6 @@ mod tests {
             "tidemill schedule preview f --cron x",
             "tidemill schedule preview f --from yesterday",
             "tidemill flow trigger",
-            "tidemill flow trigger f --now --data {}",
             "tidemill flow trigger f --dry-run --method PUT",
             "tidemill flow trigger f --dry-run --request r.http --body b",
             "tidemill flow trigger f --dry-run --request r.http --scheme oih --secret-env S",

@@ -62,6 +62,19 @@ pub const SCHEDULE_EVERY_MS_MAX: u64 = 3_660 * 24 * 60 * 60 * 1_000;
 pub const SCHEDULE_JITTER_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// Longest `catchUp.window`: 3,660 days.
 pub const SCHEDULE_CATCH_UP_WINDOW_MS_MAX: u64 = 3_660 * 24 * 60 * 60 * 1_000;
+/// Most occurrences that one backfill may run.
+pub const BACKFILL_OCCURRENCES_MAX: usize = 10_000;
+/// Most backfills of one flow under way at once.
+pub const BACKFILLS_RUNNING_MAX: usize = 4;
+/// Backfills of one flow that are remembered; older ones that have ended are forgotten.
+pub const BACKFILLS_KEPT_MAX: usize = 64;
+/// Requests to pause or resume one schedule that are remembered.
+pub const SCHEDULE_REQUESTS_KEPT_MAX: usize = 16;
+/// Most occurrences that are due and not decided yet when a schedule is paused, resumed or disarmed;
+/// with more, that has to wait until the leader has caught up.
+pub const SCHEDULE_BACKLOG_MAX: usize = 1_000;
+/// A leader's wall clock that gains more than this on its steady clock has jumped.
+pub const CLOCK_JUMP_MS_MAX: u64 = 10_000;
 /// Most occurrences in one preview.
 pub const SCHEDULE_PREVIEW_MAX: usize = 10_000;
 
@@ -173,8 +186,9 @@ pub const GATEWAY_QUEUE_MAX: usize = 200_000;
 pub const COMPLETION_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Results that wait for a worker: beyond that its stream is not read.
 pub const WORKER_RESULTS_MAX: usize = 10_000;
-/// Flows that are handed over at the same time.
-pub const HAND_OVERS_MAX: usize = 16;
+/// Flows that are handed over at the same time: each waits for two commits, so a few hundred keep a
+/// catalog's leader busy.
+pub const HAND_OVERS_MAX: usize = 256;
 
 // A partition's leader.
 

@@ -213,10 +213,10 @@ impl Catalog {
     pub(super) fn end_late_starts(&mut self, rows: &dyn Rows) -> Result<(), Damage> {
         let now = self.ledger.now();
         let late: Vec<FlowId> = self
-            .transitions
+            .deadlines
             .iter()
-            .filter(|(_, deadline)| deadline.is_some_and(|deadline| deadline <= now))
-            .map(|(id, _)| *id)
+            .take_while(|(deadline, _)| *deadline <= now)
+            .map(|(_, id)| *id)
             .collect();
         for id in late {
             let Some(mut row) = self.flow(id, rows)? else {
@@ -280,13 +280,17 @@ impl Catalog {
     ) {
         row.updated_at = self.ledger.now();
         self.put_flow(id, row);
+        let before = self.transitions.remove(&id).flatten();
+        if let Some(deadline) = before {
+            self.deadlines.remove(&(deadline, id));
+        }
         if matches!(row.status, FlowStatus::Starting | FlowStatus::Stopping) {
+            self.deadlines.extend(row.deadline.map(|at| (at, id)));
             self.ledger.put(flow_transition_key(id), Bytes::new());
             self.transitions.insert(id, row.deadline);
             self.effects.push(CatalogEffect::HandOver(id));
         } else {
             self.ledger.delete(flow_transition_key(id));
-            self.transitions.remove(&id);
         }
         let version = row.active_version;
         self.record(id, kind, actor, |record| {

@@ -108,10 +108,13 @@ impl Partition {
         if let Some(rejection) = self.unserved(&plan, command.without_workers) {
             return Ok(Err(rejection));
         }
+        // Of an activation whose disarm never came: as the version says that was armed until now.
+        if !self.disarm_schedule(id, rows)? {
+            return Ok(Err(Rejection::ScheduleBehind(id)));
+        }
         let plan = self.cache_plan(id, command.version, plan);
-        self.disarm_schedule(id, rows)?;
         if let Some(schedule) = &plan.schedule {
-            self.arm_schedule(id, command.activation, schedule);
+            self.arm_schedule(id, command.activation, schedule, rows)?;
         }
         let row = ArmedFlowRow {
             version: command.version,
@@ -182,12 +185,15 @@ impl Partition {
         }
         let was_armed = known.as_ref().is_some_and(|flow| flow.row.armed);
         let mut row = known.map(|flow| flow.row).unwrap_or_default();
+        // While it is still armed, or nothing would be decided any more.
+        if was_armed && !self.disarm_schedule(id, rows)? {
+            return Ok(Err(Rejection::ScheduleBehind(id)));
+        }
         // Written even when the arm never came: it may still be on its way, and is stale from now on.
         let changed = was_armed || row.activation != command.activation;
         row.activation = command.activation;
         row.armed = false;
         if changed {
-            self.disarm_schedule(id, rows)?;
             let version = row.version;
             self.ledger.put(armed_flow_key(id), row.to_bytes());
             self.flows.insert(id, ArmedFlow { row });

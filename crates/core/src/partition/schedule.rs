@@ -2,41 +2,45 @@
 //!
 //! An occurrence's ledger row, the execution that it starts and the next due time are one batch: it
 //! cannot fire twice, whoever is leader. Occurrences are decided in order, whatever their jitter.
+//! Here is when an occurrence is due and whether it is wanted; the files below start it, pause the
+//! schedule, run a past range again, and note what was started by hand.
 
-use bytes::Bytes;
-use serde_json::json;
-use sha2::{Digest, Sha256};
+mod backfill;
+mod control;
+mod firing;
+mod manual;
+
 use tidemill_rows::{
-    Hash, Stored,
-    journal::{JournalRecord, kind, payload_hash},
+    Stored,
     table::{
-        ExecutionState, MessageRow, OccurrenceOutcome, OccurrenceRow, QueuedOccurrence,
-        ScheduleRow, Timer, TimerKind, occurrence_key, schedule_key,
+        OccurrenceKind, OccurrenceOutcome, ScheduleControlRow, ScheduleRow, Timer, TimerKind,
+        schedule_control_key, schedule_key,
     },
 };
 use tidemill_types::{
-    ExecutionId, FlowId, StepId, Timestamp,
-    schedule::{CatchUpPolicy, OverlapPolicy},
+    ExecutionId, FlowId, StepId, Timestamp, limits::SCHEDULE_BACKLOG_MAX, schedule::CatchUpPolicy,
 };
 
-use super::{Partition, SYSTEM, start::Begin};
+use super::Partition;
 use crate::{
     ledger::{Damage, Rows},
     schedule::{Occurrence, Schedule},
 };
 
-/// An occurrence later than this fell due while nothing could fire. A healthy leader is late by
+/// An occurrence as late as this fell due while nothing could fire. A healthy leader is late by
 /// milliseconds; a failover takes about two seconds.
 const LATE_MS: u64 = 1_000;
 /// Most occurrences of one schedule decided in one turn; the rest follows in the next, so that a long
 /// outage does not hold up everybody else.
 const DECIDED_PER_TURN_MAX: usize = 200;
 
-/// An instant and the local time that the schedule names for it.
+/// What names an occurrence: an instant and the local time that the schedule names for it, and why it
+/// is one.
 #[derive(Clone, Copy)]
 struct Named {
     at: Timestamp,
     nominal: Timestamp,
+    kind: OccurrenceKind,
 }
 
 /// The schedule of the version that is armed.
@@ -47,13 +51,11 @@ struct Armed<'a> {
     schedule: &'a Schedule,
 }
 
-/// How an occurrence fires.
-struct Firing<'a> {
-    named: Named,
-    /// The one after it, for the message.
-    next: Option<Timestamp>,
-    outcome: OccurrenceOutcome,
-    reason: &'a str,
+/// An occurrence, and when it is due: never before the one before it.
+#[derive(Clone, Copy)]
+struct Due {
+    occurrence: Occurrence,
+    due: Timestamp,
 }
 
 impl From<&Occurrence> for Named {
@@ -61,47 +63,112 @@ impl From<&Occurrence> for Named {
         Self {
             at: Timestamp::from_millis(occurrence.at_ms),
             nominal: Timestamp::from_millis(occurrence.nominal.and_utc().timestamp_millis()),
+            kind: OccurrenceKind::Regular,
         }
     }
 }
 
 impl Partition {
-    /// Arms the schedule of a flow that was armed: its first occurrence is the first after now.
-    pub(super) fn arm_schedule(&mut self, flow: FlowId, activation: u64, schedule: &Schedule) {
+    /// Arms the schedule of a flow that was armed: its first occurrence is the first after now. One
+    /// that was paused stays so: a deployment must not undo what an operator did.
+    pub(super) fn arm_schedule(
+        &mut self,
+        flow: FlowId,
+        activation: u64,
+        schedule: &Schedule,
+        rows: &dyn Rows,
+    ) -> Result<(), Damage> {
+        let control = self
+            .ledger
+            .read::<ScheduleControlRow>(rows, &schedule_control_key(flow))?;
+        let now = self.ledger.now();
         let mut row = ScheduleRow {
             activation,
+            // From now on, as far as this start is concerned.
+            paused_at: control.and_then(|control| control.paused_at).map(|_| now),
             ..ScheduleRow::default()
         };
-        self.set_next(flow, &mut row, schedule, self.ledger.now().as_millis());
+        self.set_next(flow, &mut row, schedule, now.as_millis(), now);
         self.ledger.put(schedule_key(flow), row.to_bytes());
+        Ok(())
     }
 
-    /// Disarms the schedule of a flow; an occurrence that waits will not fire.
-    pub(super) fn disarm_schedule(&mut self, flow: FlowId, rows: &dyn Rows) -> Result<(), Damage> {
+    /// Disarms the schedule of a flow. What is due by now is decided first, or else it would be
+    /// missing from the ledger; what waits will not fire. False: too much is due, it takes turns.
+    pub(super) fn disarm_schedule(
+        &mut self,
+        flow: FlowId,
+        rows: &dyn Rows,
+    ) -> Result<bool, Damage> {
+        if !self.settle_schedule(flow, rows)? {
+            return Ok(false);
+        }
         let Some(row) = self.ledger.read::<ScheduleRow>(rows, &schedule_key(flow))? else {
-            return Ok(());
+            return Ok(true);
         };
         if let Some(due) = row.timer_due {
             self.remove_timer(timer(flow, due));
         }
+        self.skip_delayed(flow, &row, rows)?;
         if let Some(queued) = row.queued {
             let named = Named {
                 at: queued.at,
                 nominal: queued.nominal,
+                kind: OccurrenceKind::Regular,
             };
             self.skip(flow, named, "the flow was stopped");
         }
+        if row.backfilling {
+            self.stop_backfills(flow, rows)?;
+        }
         self.ledger.delete(schedule_key(flow));
+        Ok(true)
+    }
+
+    /// Occurrences whose instant has come, and whose jitter is not over, when the flow is stopped.
+    fn skip_delayed(
+        &mut self,
+        flow: FlowId,
+        row: &ScheduleRow,
+        rows: &dyn Rows,
+    ) -> Result<(), Damage> {
+        let now = self.ledger.now();
+        let Some(next_at) = row.next_at.filter(|next| *next <= now) else {
+            return Ok(());
+        };
+        let Some(armed) = self.armed_flow(flow, rows)? else {
+            return Ok(());
+        };
+        let plan = self.plan(flow, armed.row.version, rows)?;
+        let Some(schedule) = &plan.schedule else {
+            return Ok(());
+        };
+        let delayed: Vec<Occurrence> = schedule
+            .occurrences_after(next_at.as_millis() - 1)
+            .take_while(|occurrence| occurrence.at_ms <= now.as_millis())
+            // Jitter is at most a day: more than this of them is a schedule of an absurd rate.
+            .take(SCHEDULE_BACKLOG_MAX)
+            .collect();
+        for occurrence in &delayed {
+            let reason = if occurrence.fires {
+                "the flow was stopped before its jitter was over".to_owned()
+            } else {
+                occurrence.note_text()
+            };
+            self.skip(flow, occurrence.into(), &reason);
+        }
         Ok(())
     }
 
-    /// Sets the timer to the first occurrence after an instant.
+    /// Sets the timer to the first occurrence after an instant, which is due at `not_before` at the
+    /// earliest.
     fn set_next(
         &mut self,
         flow: FlowId,
         row: &mut ScheduleRow,
         schedule: &Schedule,
         after_ms: i64,
+        not_before: Timestamp,
     ) {
         let is_over = schedule.end_after().is_some_and(|after| row.fired >= after);
         let next = if is_over {
@@ -110,14 +177,42 @@ impl Partition {
             schedule.occurrences_after(after_ms).next()
         };
         row.next_at = next.map(|next| Timestamp::from_millis(next.at_ms));
-        row.timer_due = next.map(|next| due(flow, schedule, &next));
+        row.timer_due = next.map(|next| due(flow, schedule, &next).max(not_before));
         if let Some(due) = row.timer_due {
             self.add_timer(timer(flow, due));
         }
     }
 
-    /// A schedule's timer is due: decides every occurrence that is due by now, in order.
+    /// A schedule's timer is due: decides what is due by now, in order, up to a number.
     pub(super) fn fire_schedule(&mut self, flow: FlowId, rows: &dyn Rows) -> Result<(), Damage> {
+        self.decide_due(flow, DECIDED_PER_TURN_MAX, rows).map(drop)
+    }
+
+    /// Decides all that is due by now. False: it is more than may be decided at once, and nothing was.
+    fn settle_schedule(&mut self, flow: FlowId, rows: &dyn Rows) -> Result<bool, Damage> {
+        let Some(row) = self.ledger.read::<ScheduleRow>(rows, &schedule_key(flow))? else {
+            return Ok(true);
+        };
+        let now = self.ledger.now();
+        let Some(timer_due) = row.timer_due.filter(|due| *due <= now) else {
+            return Ok(true);
+        };
+        if let Some(armed) = self.armed_flow(flow, rows)?.filter(|armed| armed.row.armed) {
+            let plan = self.plan(flow, armed.row.version, rows)?;
+            if let Some(schedule) = &plan.schedule {
+                let pending = pending(flow, schedule, &row, now, SCHEDULE_BACKLOG_MAX + 1);
+                if pending.len() > SCHEDULE_BACKLOG_MAX {
+                    return Ok(false);
+                }
+            }
+        }
+        self.remove_timer(timer(flow, timer_due));
+        self.decide_due(flow, SCHEDULE_BACKLOG_MAX, rows)?;
+        Ok(true)
+    }
+
+    /// Decides at most about `most` occurrences that are due; the timer that led here is gone.
+    fn decide_due(&mut self, flow: FlowId, most: usize, rows: &dyn Rows) -> Result<(), Damage> {
         let Some(mut row) = self.ledger.read::<ScheduleRow>(rows, &schedule_key(flow))? else {
             return Ok(());
         };
@@ -132,33 +227,20 @@ impl Partition {
             return Ok(());
         };
         let now = self.ledger.now();
-        let mut occurrences = schedule
-            .occurrences_after(next_at.as_millis() - 1)
-            .peekable();
-        let mut pending = Vec::new();
-        while pending.len() < DECIDED_PER_TURN_MAX
-            && let Some(next) = occurrences.next_if(|next| due(flow, schedule, next) <= now)
-        {
-            pending.push(next);
-        }
-        // All occurrences of one instant are decided in one turn: the row remembers an instant only.
-        if let Some(last) = pending.last().copied() {
-            while let Some(same) = occurrences.next_if(|next| next.at_ms == last.at_ms) {
-                pending.push(same);
-            }
-        }
-        let following = occurrences.peek().copied();
-        let is_all = following.is_none_or(|next| due(flow, schedule, &next) > now);
+        let pending = pending(flow, schedule, &row, now, most);
+        let (after_ms, not_before) = match pending.last() {
+            Some(last) => (last.occurrence.at_ms, last.due),
+            None => (next_at.as_millis() - 1, row.timer_due.unwrap_or(now)),
+        };
+        let following = schedule.occurrences_after(after_ms).next();
+        let is_all = following.is_none_or(|next| due(flow, schedule, &next).max(not_before) > now);
         let armed = Armed {
             flow,
             version: armed.row.version,
             schedule,
         };
         self.decide(armed, &mut row, &pending, is_all, rows)?;
-        let after_ms = pending
-            .last()
-            .map_or(next_at.as_millis() - 1, |last| last.at_ms);
-        self.set_next(flow, &mut row, schedule, after_ms);
+        self.set_next(flow, &mut row, schedule, after_ms, not_before);
         self.ledger.put(schedule_key(flow), row.to_bytes());
         Ok(())
     }
@@ -168,22 +250,18 @@ impl Partition {
         &mut self,
         armed: Armed<'_>,
         row: &mut ScheduleRow,
-        pending: &[Occurrence],
+        pending: &[Due],
         is_all: bool,
         rows: &dyn Rows,
     ) -> Result<(), Damage> {
         let now = self.ledger.now();
         let Armed { flow, schedule, .. } = armed;
-        let firing = pending.iter().filter(|occurrence| occurrence.fires).count();
+        let firing = pending.iter().filter(|due| due.occurrence.fires).count();
         let mut seen = 0;
-        for occurrence in pending {
+        for Due { occurrence, due } in pending {
             let named = Named::from(occurrence);
             if !occurrence.fires {
-                let note = occurrence
-                    .note
-                    .map(|note| note.to_string())
-                    .unwrap_or_default();
-                self.skip(flow, named, &note);
+                self.skip(flow, named, &occurrence.note_text());
                 continue;
             }
             seen += 1;
@@ -191,9 +269,14 @@ impl Partition {
                 // Beyond the schedule's end: no occurrence at all.
                 return Ok(());
             }
-            let late_ms = now.millis_since(due(flow, schedule, occurrence));
+            // What was due before the pause was decided when it began.
+            if row.paused_at.is_some() {
+                self.skip(flow, named, PAUSED);
+                continue;
+            }
+            let late_ms = now.millis_since(*due);
             let is_latest = is_all && seen == firing;
-            let is_late = late_ms > LATE_MS || !is_latest;
+            let is_late = late_ms >= LATE_MS;
             let is_wanted = match schedule.catch_up() {
                 _ if !is_late => true,
                 _ if late_ms > schedule.catch_up_window_ms() => false,
@@ -224,215 +307,37 @@ impl Partition {
         }
         Ok(())
     }
+}
 
-    /// Starts the execution of an occurrence, unless the one before still runs and that matters.
-    fn start_occurrence(
-        &mut self,
-        armed: Armed<'_>,
-        row: &mut ScheduleRow,
-        named: Named,
-        outcome: OccurrenceOutcome,
-        rows: &dyn Rows,
-    ) -> Result<(), Damage> {
-        let Armed {
-            flow,
-            version,
-            schedule,
-        } = armed;
-        if let Some(before) = row.last_execution
-            && schedule.overlap() != OverlapPolicy::Allow
-            && self.hydrate(before, rows)?
-            && self
-                .executions
-                .get(&before)
-                .is_some_and(|e| !e.row.state.is_ended())
-        {
-            match schedule.overlap() {
-                OverlapPolicy::Allow => {}
-                OverlapPolicy::Skip => {
-                    self.skip(
-                        flow,
-                        named,
-                        "the execution before still runs (overlap: skip)",
-                    );
-                    return Ok(());
-                }
-                OverlapPolicy::QueueOne if row.queued.is_some() => {
-                    self.skip(
-                        flow,
-                        named,
-                        "another occurrence waits already (overlap: queueOne)",
-                    );
-                    return Ok(());
-                }
-                OverlapPolicy::QueueOne => {
-                    row.queued = Some(QueuedOccurrence {
-                        at: named.at,
-                        nominal: named.nominal,
-                    });
-                    self.write_occurrence(
-                        flow,
-                        named,
-                        OccurrenceOutcome::Queued,
-                        "waits for the execution before (overlap: queueOne)",
-                        None,
-                        kind::OCCURRENCE_QUEUED,
-                    );
-                    return Ok(());
-                }
-                OverlapPolicy::CancelPrevious => {
-                    let reason = "the next occurrence is due (overlap: cancelPrevious)";
-                    self.end_early(before, ExecutionState::Cancelled, reason, SYSTEM, "");
-                }
-            }
+/// Why an occurrence of a paused schedule does not fire.
+const PAUSED: &str = "the schedule is paused";
+
+/// At most about `most` occurrences that are due and not decided, in order. Those of one instant stay
+/// together: the row remembers an instant only.
+fn pending(
+    flow: FlowId,
+    schedule: &Schedule,
+    row: &ScheduleRow,
+    now: Timestamp,
+    most: usize,
+) -> Vec<Due> {
+    let (Some(next_at), Some(mut not_before)) = (row.next_at, row.timer_due) else {
+        return Vec::new();
+    };
+    let mut pending: Vec<Due> = Vec::new();
+    for occurrence in schedule.occurrences_after(next_at.as_millis() - 1) {
+        let due = due(flow, schedule, &occurrence).max(not_before);
+        let is_same = pending
+            .last()
+            .is_some_and(|last| last.occurrence.at_ms == occurrence.at_ms);
+        if !is_same && (due > now || pending.len() >= most) {
+            break;
         }
-        let next = schedule
-            .next_after(named.at.as_millis())
-            .map(|next| Timestamp::from_millis(next.at_ms));
-        let firing = Firing {
-            named,
-            next,
-            outcome,
-            reason: "",
-        };
-        self.fire_now(flow, version, row, firing, rows)
+        // One whose jitter is long holds up those behind it.
+        not_before = due;
+        pending.push(Due { occurrence, due });
     }
-
-    fn fire_now(
-        &mut self,
-        flow: FlowId,
-        version: u32,
-        row: &mut ScheduleRow,
-        firing: Firing<'_>,
-        rows: &dyn Rows,
-    ) -> Result<(), Damage> {
-        let Firing {
-            named,
-            next,
-            outcome,
-            reason,
-        } = firing;
-        let data = json!({
-            "scheduledTimestamp": named.at.to_string(),
-            "nextScheduledTimestamp": next.map(|next| next.to_string()),
-        });
-        let metadata = json!({ "source": { "name": "scheduler", "type": "scheduler" } });
-        let message = MessageRow {
-            data: Bytes::from(data.to_string()),
-            metadata: Bytes::from(metadata.to_string()),
-            ..MessageRow::default()
-        };
-        let hash = payload_hash(&message.to_bytes());
-        let digest: [u8; 32] = Sha256::new()
-            .chain_update(flow.0)
-            .chain_update(named.at.0.to_be_bytes())
-            .chain_update(named.nominal.0.to_be_bytes())
-            .finalize()
-            .into();
-        let begin = Begin {
-            flow,
-            version,
-            message,
-            request_id: format!("schedule/{flow}/{}/{}", named.at, named.nominal),
-            fingerprint: Hash(digest),
-            traceparent: String::new(),
-            tracestate: String::new(),
-            entropy: u64::from_be_bytes(digest[..8].try_into().expect("SHA-256 has 32 bytes")),
-            occurrence_at: Some(named.at),
-        };
-        // The id is drawn from the occurrence itself: it is in use only if 64 bits of SHA-256 met.
-        let Some(execution) = self.begin(begin, hash, rows)? else {
-            self.skip(flow, named, "its execution id is in use");
-            return Ok(());
-        };
-        row.fired += 1;
-        row.last_execution = Some(execution);
-        self.write_occurrence(
-            flow,
-            named,
-            outcome,
-            reason,
-            Some(execution),
-            kind::OCCURRENCE_FIRED,
-        );
-        Ok(())
-    }
-
-    /// An execution of a schedule has ended: the occurrence that waits for it starts.
-    pub(super) fn after_scheduled(
-        &mut self,
-        ended: ExecutionId,
-        flow: FlowId,
-        rows: &dyn Rows,
-    ) -> Result<(), Damage> {
-        let Some(mut row) = self.ledger.read::<ScheduleRow>(rows, &schedule_key(flow))? else {
-            return Ok(());
-        };
-        if row.last_execution != Some(ended) {
-            return Ok(());
-        }
-        let Some(queued) = row.queued.take() else {
-            return Ok(());
-        };
-        let Some(armed) = self.armed_flow(flow, rows)?.filter(|armed| armed.row.armed) else {
-            return Ok(());
-        };
-        let named = Named {
-            at: queued.at,
-            nominal: queued.nominal,
-        };
-        let firing = Firing {
-            named,
-            next: row.next_at,
-            outcome: OccurrenceOutcome::Late,
-            reason: "waited for the execution before (overlap: queueOne)",
-        };
-        self.fire_now(flow, armed.row.version, &mut row, firing, rows)?;
-        self.ledger.put(schedule_key(flow), row.to_bytes());
-        Ok(())
-    }
-
-    fn skip(&mut self, flow: FlowId, named: Named, reason: &str) {
-        self.write_occurrence(
-            flow,
-            named,
-            OccurrenceOutcome::Skipped,
-            reason,
-            None,
-            kind::OCCURRENCE_SKIPPED,
-        );
-    }
-
-    /// The one ledger row of an occurrence, with its record.
-    fn write_occurrence(
-        &mut self,
-        flow: FlowId,
-        named: Named,
-        outcome: OccurrenceOutcome,
-        reason: &str,
-        execution: Option<ExecutionId>,
-        kind: &str,
-    ) {
-        let row = OccurrenceRow {
-            outcome,
-            reason: reason.into(),
-            execution,
-            decided_at: self.ledger.now(),
-        };
-        self.ledger.put(
-            occurrence_key(flow, named.at, named.nominal),
-            row.to_bytes(),
-        );
-        self.ledger.record(JournalRecord {
-            kind: kind.into(),
-            actor: SYSTEM.into(),
-            flow: Some(flow),
-            execution,
-            detail: reason.into(),
-            number: named.at.as_millis().unsigned_abs(),
-            ..JournalRecord::default()
-        });
-    }
+    pending
 }
 
 /// When an occurrence's timer is due: its instant and its jitter.

@@ -73,11 +73,17 @@ impl Partition {
             entropy: command.entropy,
             occurrence_at: None,
         };
+        let (id, version, request_id) = (begin.flow, begin.version, begin.request_id.clone());
         Ok(match self.begin(begin, hash, rows)? {
-            Some(execution) => Ok(PartitionReply::Started {
-                execution,
-                created: true,
-            }),
+            Some(execution) => {
+                if command.by_hand {
+                    self.note_manual(id, version, execution, &request_id, rows)?;
+                }
+                Ok(PartitionReply::Started {
+                    execution,
+                    created: true,
+                })
+            }
             // 64 bits of entropy met within a millisecond: the caller draws again.
             None => Err(Rejection::invalid(
                 "entropy",

@@ -1,5 +1,6 @@
 //! A partition is given commands; replies, steps and journal are looked at.
 
+mod controlling;
 mod ending;
 mod failing;
 mod flowing;
@@ -158,11 +159,16 @@ impl Bench {
     }
 
     fn arm(&mut self, document: &str) -> FlowId {
+        self.entropy += 1;
+        let flow = FlowId::new(self.now.as_millis(), HOME, self.entropy);
+        self.arm_again(flow, document);
+        flow
+    }
+
+    fn arm_again(&mut self, flow: FlowId, document: &str) {
         let documents = crate::flow::parse(document).expect("a valid document");
         let document = Bytes::from(crate::flow::canonical_json(&documents[0]));
-        self.entropy += 1;
         self.activation += 1;
-        let flow = FlowId::new(self.now.as_millis(), HOME, self.entropy);
         let reply = self.ask(PartitionCommand::Arm(ArmFlow {
             flow,
             name: "test".into(),
@@ -173,7 +179,6 @@ impl Bench {
             without_workers: true,
         }));
         assert_eq!(reply, Ok(PartitionReply::Done { changed: true }));
-        flow
     }
 
     fn start_command(&mut self, flow: FlowId, data: Value, request_id: &str) -> PartitionCommand {
@@ -186,6 +191,7 @@ impl Bench {
             tracestate: String::new(),
             entropy: self.entropy,
             request_id_only: false,
+            by_hand: false,
         })
     }
 

@@ -61,6 +61,17 @@ impl Partition {
         }
     }
 
+    /// Adds a timer that may be there already.
+    pub(super) fn add_repeated_timer(&mut self, timer: Timer) {
+        // Not as a fresh row: when it fires within this batch, the row from before must go too.
+        self.ledger.put(timer_key(&timer), Bytes::new());
+        if timer.due < self.timers.loaded_until {
+            self.timers.near.insert(timer);
+        } else {
+            self.timers.has_more = true;
+        }
+    }
+
     pub(super) fn remove_timer(&mut self, timer: Timer) {
         self.ledger.delete(timer_key(&timer));
         self.timers.near.remove(&timer);
@@ -141,6 +152,9 @@ impl Partition {
         if timer.kind == TimerKind::Forget {
             return self.forget_slice(FlowId(id.0), rows);
         }
+        if timer.kind == TimerKind::Backfill {
+            return self.go_on_backfill(FlowId(id.0), rows);
+        }
         if !self.hydrate(id, rows)? {
             return Ok(());
         }
@@ -182,7 +196,10 @@ impl Partition {
                     );
                 }
             }
-            TimerKind::Retire | TimerKind::Occurrence | TimerKind::Forget => {
+            TimerKind::Retire
+            | TimerKind::Occurrence
+            | TimerKind::Forget
+            | TimerKind::Backfill => {
                 unreachable!("handled above")
             }
         }

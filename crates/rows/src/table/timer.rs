@@ -25,13 +25,15 @@ pub enum TimerKind {
     Ending = 6,
     /// A deleted flow's rows are removed in slices: the next one. The id is the flow's.
     Forget = 7,
+    /// A flow's backfills go on. The id is the flow's.
+    Backfill = 8,
 }
 
 impl TimerKind {
     /// True when the timer's id is a flow's.
     #[must_use]
     pub const fn is_of_flow(self) -> bool {
-        matches!(self, Self::Occurrence | Self::Forget)
+        matches!(self, Self::Occurrence | Self::Forget | Self::Backfill)
     }
 }
 
@@ -92,6 +94,7 @@ pub fn timer_of_key(key: &[u8]) -> Option<Timer> {
         5 => TimerKind::Occurrence,
         6 => TimerKind::Ending,
         7 => TimerKind::Forget,
+        8 => TimerKind::Backfill,
         _ => return None,
     };
     Some(Timer { due, step, kind })
@@ -111,7 +114,8 @@ mod tests {
             Just(TimerKind::Retire),
             Just(TimerKind::Occurrence),
             Just(TimerKind::Ending),
-            Just(TimerKind::Forget)
+            Just(TimerKind::Forget),
+            Just(TimerKind::Backfill)
         ];
         (any::<i64>(), any::<i64>(), any::<u64>(), any::<u32>(), kind).prop_map(
             |(due, at, entropy, step, kind)| Timer {

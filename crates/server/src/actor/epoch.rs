@@ -24,6 +24,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     AskError, Envelope, SharedRows,
     end::End,
+    jump::ClockWatch,
     poison::Panic,
     run::{Actor, lost, read_fence},
     supervised::{Sequences, Supervised, digest, panic_reason},
@@ -97,6 +98,7 @@ pub(super) struct EpochRun<'a, D: Supervised> {
     /// Names of commands of which one is refused: only those are worth a digest of each.
     guarded: BTreeSet<String>,
     stopping: bool,
+    clock: ClockWatch,
 }
 
 impl<'a, D: Supervised> EpochRun<'a, D> {
@@ -110,6 +112,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         guarded.extend(actor.poison.names().map(ToOwned::to_owned));
         Self {
             sequences: Sequences::new((actor.options.clock)()),
+            clock: ClockWatch::new((actor.options.clock)()),
             guarded,
             actor,
             epoch,
@@ -174,6 +177,9 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
     /// Decides what has come and is due, then proposes.
     fn turn(&mut self) -> Result<(), End> {
         let begun = Instant::now();
+        if let Some(by_ms) = self.clock.look((self.actor.options.clock)(), begun) {
+            self.clock_jumped(by_ms)?;
+        }
         let mut decided = 0;
         while decided < COMMANDS_PER_TURN_MAX && !self.batch_full() && !self.stopping {
             let Some(envelope) = self.backlog.pop_front() else {
@@ -190,6 +196,18 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         }
         self.tick()?;
         self.propose()
+    }
+
+    fn clock_jumped(&mut self, by_ms: u64) -> Result<(), End> {
+        tracing::warn!(partition = %self.actor.partition, by_ms, "the wall clock jumped forward");
+        let Some(command) = D::clock_jumped(by_ms) else {
+            return Ok(());
+        };
+        self.decide(Envelope {
+            command,
+            reply: None,
+            _room: None,
+        })
     }
 
     fn batch_full(&self) -> bool {

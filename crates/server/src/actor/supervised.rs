@@ -50,6 +50,12 @@ pub trait Supervised:
     /// The command that journals a panic; none when this decider has no such record.
     fn restarted(panic: Restarted) -> Option<Self::Command>;
 
+    /// The command that journals a jump of the wall clock; none when this decider has no such record,
+    /// because nothing in it is due at a time of day.
+    fn clock_jumped(_by_ms: u64) -> Option<Self::Command> {
+        None
+    }
+
     /// True when the command with this digest is refused for good.
     fn is_quarantined(&self, digest: Hash) -> bool;
 
@@ -152,6 +158,9 @@ impl Supervised for Partition {
             PartitionCommand::Arm(_) => "arm",
             PartitionCommand::Disarm(_) => "disarm",
             PartitionCommand::Forget { .. } => "forget_flow",
+            PartitionCommand::ChangeSchedule(_) => "change_schedule",
+            PartitionCommand::Backfill(_) => "backfill",
+            PartitionCommand::ClockJumped { .. } => "clock_jumped",
             PartitionCommand::Restarted(_) => "restarted",
         }
     }
@@ -177,7 +186,9 @@ impl Supervised for Partition {
 
     fn admission(command: &PartitionCommand) -> Admission {
         match command {
-            PartitionCommand::Start(_) | PartitionCommand::Redrive(_) => Admission::NewWork,
+            PartitionCommand::Start(_)
+            | PartitionCommand::Redrive(_)
+            | PartitionCommand::Backfill(_) => Admission::NewWork,
             _ => Admission::Progress,
         }
     }
@@ -201,6 +212,10 @@ impl Supervised for Partition {
             PartitionCommand::Arm(arm) => arm.document.len(),
             _ => 0,
         }
+    }
+
+    fn clock_jumped(by_ms: u64) -> Option<PartitionCommand> {
+        Some(PartitionCommand::ClockJumped { by_ms })
     }
 
     fn restarted(panic: Restarted) -> Option<PartitionCommand> {

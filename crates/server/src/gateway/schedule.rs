@@ -1,22 +1,43 @@
 //! `ScheduleService`: one file per call.
 
+mod backfill;
+mod change;
 mod get;
 mod list;
 mod preview;
 
+use tidemill_core::{Partition, Rejection};
 use tidemill_proto::v1::{
-    GetScheduleRequest, GetScheduleResponse, ListOccurrencesRequest, ListOccurrencesResponse,
-    PreviewScheduleRequest, PreviewScheduleResponse,
+    BackfillScheduleRequest, BackfillScheduleResponse, GetScheduleRequest, GetScheduleResponse,
+    ListOccurrencesRequest, ListOccurrencesResponse, PauseScheduleRequest, PauseScheduleResponse,
+    PreviewScheduleRequest, PreviewScheduleResponse, ResumeScheduleRequest, ResumeScheduleResponse,
     schedule_service_client::ScheduleServiceClient, schedule_service_server::ScheduleService,
 };
 use tidemill_replica::PeerChannel;
-use tidemill_types::limits::ANSWER_BYTES_MAX;
+use tidemill_types::{FlowId, limits::ANSWER_BYTES_MAX};
 use tonic::{Request, Response, Status};
 
-use super::Gateway;
+use super::{Checks, Gateway, Open, Origin, flow::resolve, status};
+use crate::actor::{AskError, GroupHandle};
 
 fn client(channel: PeerChannel) -> ScheduleServiceClient<PeerChannel> {
     ScheduleServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+/// A flow that exists, and the partition that it lives in.
+async fn home_of<'a>(
+    open: &'a Open,
+    origin: Origin,
+    flow: &str,
+) -> Result<(FlowId, &'a GroupHandle<Partition>), Status> {
+    let checked = Checks::flow("flow", flow).map_err(status)?;
+    let id = resolve(open, &checked, origin == Origin::Client).await?;
+    let home = open.node.partition(id.partition());
+    let home = home.ok_or_else(|| {
+        let rejection = Rejection::FlowNotFound(flow.to_owned());
+        status(AskError::Rejected(rejection))
+    })?;
+    Ok((id, home))
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -37,6 +58,33 @@ impl ScheduleService for Gateway {
         request: Request<GetScheduleRequest>,
     ) -> Answer<GetScheduleResponse> {
         get::get(&self.open, self.origin, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn pause_schedule(
+        &self,
+        request: Request<PauseScheduleRequest>,
+    ) -> Answer<PauseScheduleResponse> {
+        change::pause(&self.open, self.origin, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn resume_schedule(
+        &self,
+        request: Request<ResumeScheduleRequest>,
+    ) -> Answer<ResumeScheduleResponse> {
+        change::resume(&self.open, self.origin, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn backfill_schedule(
+        &self,
+        request: Request<BackfillScheduleRequest>,
+    ) -> Answer<BackfillScheduleResponse> {
+        backfill::backfill(&self.open, self.origin, request.into_inner())
             .await
             .map(Response::new)
     }

@@ -45,6 +45,9 @@ pub(crate) fn status(error: AskError) -> Status {
                         .collect();
                     details.set_bad_request(violations);
                 }
+                Rejection::ScheduleBehind(_) => {
+                    details.set_retry_info(Some(RETRY_AFTER));
+                }
                 Rejection::FlowNotFound(_)
                 | Rejection::FlowNotActive(_)
                 | Rejection::RequestIdReused(_)

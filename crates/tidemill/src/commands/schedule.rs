@@ -4,17 +4,23 @@ use clap::Subcommand;
 
 use crate::{context::Context, failure::Failure};
 
+mod backfill;
 mod ledger;
 mod next;
+mod pause;
 mod preview;
+mod resume;
 
-/// See when flows are due, and what became of each time that they were.
+/// See when flows are due and what became of it; pause, resume and backfill them.
 #[derive(Debug, Subcommand)]
 pub enum Schedule {
     Preview(preview::Preview),
     #[command(visible_alias = "get")]
     Next(next::Next),
     Ledger(ledger::Ledger),
+    Pause(pause::Pause),
+    Resume(resume::Resume),
+    Backfill(backfill::Backfill),
 }
 
 impl Schedule {
@@ -23,6 +29,9 @@ impl Schedule {
             Self::Preview(command) => command.run(context).await,
             Self::Next(command) => command.run(context).await,
             Self::Ledger(command) => command.run(context).await,
+            Self::Pause(command) => command.run(context).await,
+            Self::Resume(command) => command.run(context).await,
+            Self::Backfill(command) => command.run(context).await,
         }
     }
 }

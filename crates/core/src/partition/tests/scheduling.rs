@@ -7,12 +7,12 @@ use tidemill_rows::table::{
 use super::*;
 
 /// A flow whose one step waits for a worker, with a schedule of every second and more options.
-fn every_second(options: &str) -> String {
+pub(super) fn every_second(options: &str) -> String {
     format!("{}trigger:\n  schedule: {{every: 1s{options}}}\n", chain(1))
 }
 
 impl Bench {
-    fn ledger_of(&self, flow: FlowId) -> Vec<(i64, OccurrenceRow)> {
+    pub(super) fn ledger_of(&self, flow: FlowId) -> Vec<(i64, OccurrenceRow)> {
         let from = occurrences_prefix(flow);
         let to = after_prefix(&from).expect("an end");
         let rows = self.rows.scan(&from, &to, usize::MAX, false).expect("rows");
@@ -27,7 +27,7 @@ impl Bench {
             .collect()
     }
 
-    fn outcomes(&self, flow: FlowId) -> Vec<&'static str> {
+    pub(super) fn outcomes(&self, flow: FlowId) -> Vec<&'static str> {
         self.ledger_of(flow)
             .iter()
             .map(|(_, row)| row.outcome.as_str())

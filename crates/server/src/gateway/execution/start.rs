@@ -32,6 +32,7 @@ struct Checked {
     /// Until when the answer may be held.
     hold_until: Option<Instant>,
     with_output: bool,
+    by_hand: bool,
 }
 
 pub(in crate::gateway) async fn start(
@@ -53,6 +54,7 @@ pub(in crate::gateway) async fn start(
         hold_until: (wait_ms > 0)
             .then(|| Instant::now() + Duration::from_millis(u64::from(wait_ms))),
         with_output: request.with_output,
+        by_hand: request.by_hand,
     };
     let id = resolve(open, &flow, false).await?;
     let answer = at_home(open, origin, id, checked).await;
@@ -103,6 +105,7 @@ async fn at_home(
                 request_id_only: checked.request_id_only,
                 wait_ms: checked.hold_until.map_or(0, wait::left_ms),
                 with_output: checked.with_output,
+                by_hand: checked.by_hand,
             };
             async move { forwarded(client(channel).start_execution(request).await) }
         },
@@ -125,6 +128,7 @@ async fn local(
         tracestate,
         entropy: rand::random(),
         request_id_only: checked.request_id_only,
+        by_hand: checked.by_hand,
     });
     let (id, created) = match home.ask(command).await? {
         PartitionReply::Started { execution, created } => (execution, created),

@@ -8,7 +8,8 @@ use tidemill_proto::{
 use tidemill_rows::{
     Stored as _,
     table::{
-        OccurrenceOutcome, OccurrenceRow, occurrence_key, occurrence_of_key, occurrences_prefix,
+        OccurrenceKind, OccurrenceOutcome, OccurrenceRow, occurrence_key, occurrence_of_key,
+        occurrences_prefix,
     },
 };
 use tidemill_types::{FlowId, Timestamp};
@@ -19,7 +20,7 @@ use crate::{
     actor::AskError,
     gateway::{
         Checks, Kind, Open, Origin,
-        check::CheckResult,
+        check::{CheckResult, invalid},
         flow::resolve,
         forwarded,
         page::{self, Page},
@@ -84,13 +85,14 @@ fn read(
     if let Some(to) = to {
         end = key(to, FIRST_NOMINAL);
     }
-    if let Some(last) = page.after_key::<16>()? {
-        let (at, nominal) = last.split_at(8);
-        let time = |bytes: &[u8]| {
-            let ordered = i64::from_be_bytes(bytes.try_into().expect("half of 16 bytes"));
-            Timestamp(ordered)
-        };
-        start = start.max(after(&key(time(at), time(nominal))));
+    let prefix = occurrences_prefix(flow);
+    if let Some(last) = &page.after {
+        let last = [prefix.as_ref(), last].concat();
+        if occurrence_of_key(&last).is_none() {
+            let reason = "must be the next_token of a page of the same list";
+            return Err(invalid("page.token", reason));
+        }
+        start = start.max(after(&last));
     }
     let mut answer = ListOccurrencesResponse::default();
     if start >= end {
@@ -105,10 +107,10 @@ fn read(
             .ok_or_else(|| damaged(format!("an occurrence's key of {flow} is damaged")))?;
         let row = OccurrenceRow::from_bytes(value).map_err(damaged)?;
         answer.occurrences.push(occurrence(at, nominal, row));
-        last = Some((at, nominal));
+        last = Some(key);
     }
-    if let (true, Some((at, nominal))) = (has_more, last) {
-        answer.next_token = page::token(&[at.0.to_be_bytes(), nominal.0.to_be_bytes()].concat());
+    if let (true, Some(last)) = (has_more, last) {
+        answer.next_token = page::token(&last[prefix.len()..]);
     }
     Ok(answer)
 }
@@ -119,6 +121,11 @@ fn occurrence(at: Timestamp, nominal: Timestamp, row: OccurrenceRow) -> v1::Occu
         OccurrenceOutcome::Late => v1::OccurrenceOutcome::Late,
         OccurrenceOutcome::Skipped => v1::OccurrenceOutcome::Skipped,
         OccurrenceOutcome::Queued => v1::OccurrenceOutcome::Queued,
+    };
+    let kind = match row.kind {
+        OccurrenceKind::Regular => v1::OccurrenceKind::Regular,
+        OccurrenceKind::Manual => v1::OccurrenceKind::Manual,
+        OccurrenceKind::Backfill => v1::OccurrenceKind::Backfill,
     };
     v1::Occurrence {
         nominal: local_text(nominal),
@@ -132,13 +139,14 @@ fn occurrence(at: Timestamp, nominal: Timestamp, row: OccurrenceRow) -> v1::Occu
             .map(|execution| execution.to_string())
             .unwrap_or_default(),
         decided_at: Some(timestamp(row.decided_at)),
+        kind: kind.into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use tidemill_core::memory::MemoryRows;
-    use tidemill_rows::Mutation;
+    use tidemill_rows::{Mutation, table::backfill_occurrence_key};
     use tidemill_types::PartitionId;
 
     use super::*;
@@ -153,8 +161,15 @@ mod tests {
                     decided_at: Timestamp(at),
                     ..OccurrenceRow::default()
                 };
+                // One of the two was backfilled, too.
+                let (at, nominal) = (Timestamp(at), Timestamp(nominal));
+                let key = if at == nominal {
+                    occurrence_key(flow, at, nominal)
+                } else {
+                    backfill_occurrence_key(flow, at, nominal)
+                };
                 rows.apply(&[Mutation::Put {
-                    key: occurrence_key(flow, Timestamp(at), Timestamp(nominal)),
+                    key,
                     value: row.to_bytes(),
                 }]);
             }

@@ -6,11 +6,10 @@ use tidemill_core::{
     schedule::{Schedule, ScheduleError},
 };
 use tidemill_proto::{
-    convert::{timestamp, timestamp_from},
+    convert::timestamp_from,
     v1::{self, GetFlowRequest, PreviewScheduleRequest, PreviewScheduleResponse},
 };
 use tidemill_types::{
-    Timestamp,
     flow::FlowDocument,
     limits::{FLOW_DOCUMENT_BYTES_MAX, PAGE_SIZE_MAX},
     schedule::ScheduleSpec,
@@ -59,13 +58,7 @@ pub(super) async fn preview(
     Ok(PreviewScheduleResponse {
         occurrences: occurrences
             .iter()
-            .map(|occurrence| v1::Occurrence {
-                nominal: occurrence.nominal_text(),
-                at: Some(timestamp(Timestamp::from_millis(occurrence.at_ms))),
-                note: occurrence.note_text(),
-                fires: occurrence.fires,
-                ..v1::Occurrence::default()
-            })
+            .map(super::backfill::occurrence)
             .collect(),
     })
 }

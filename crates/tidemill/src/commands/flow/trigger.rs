@@ -12,6 +12,9 @@ use super::RequestId;
 use crate::{commands::execution::data, context::Context, failure::Failure};
 
 /// Start an active flow by hand, or show which message a webhook request would become.
+///
+/// On a flow with a schedule this is an occurrence of its own: it has its row in `schedule ledger`, and
+/// neither replaces nor shifts a regular one.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -28,8 +31,8 @@ pub struct Trigger {
     /// Id or name of the flow.
     #[arg(required_unless_present = "dry_run")]
     flow: Option<String>,
-    /// Now, with nothing in the message; what happens when nothing else is said, too.
-    #[arg(long, conflicts_with_all = ["data", "dry_run"])]
+    /// Now; what happens when nothing else is said, too.
+    #[arg(long, conflicts_with = "dry_run")]
     now: bool,
     /// The message's data: JSON, @FILE, or - for stdin.
     #[arg(
@@ -61,6 +64,7 @@ impl Trigger {
                     ..Message::default()
                 }),
                 request_id: self.request.request_id,
+                by_hand: true,
                 ..StartExecutionRequest::default()
             })
             .await?;

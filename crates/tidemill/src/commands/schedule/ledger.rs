@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 use tidemill_proto::convert::timestamp;
-use tidemill_sdk::api::{ListOccurrencesRequest, OccurrenceOutcome};
+use tidemill_sdk::api::{ListOccurrencesRequest, OccurrenceKind, OccurrenceOutcome};
 use tidemill_types::{Timestamp, limits::PAGE_SIZE_MAX};
 
 use super::preview::instant;
@@ -61,6 +61,7 @@ impl Ledger {
                     json!({
                         "nominal": occurrence.nominal,
                         "at": time(occurrence.at.as_ref()),
+                        "kind": kind(occurrence.kind()),
                         "outcome": outcome(occurrence.outcome()).0,
                         "reason": occurrence.reason,
                         "execution_id": occurrence.execution_id,
@@ -70,12 +71,20 @@ impl Ledger {
                 Value::Array(occurrences.collect())
             },
             || {
-                let header = ["LOCAL TIME", "UTC", "OUTCOME", "EXECUTION", "REASON"];
+                let header = [
+                    "LOCAL TIME",
+                    "UTC",
+                    "KIND",
+                    "OUTCOME",
+                    "EXECUTION",
+                    "REASON",
+                ];
                 let mut table = Table::new(&header, "It was never due.");
                 for occurrence in &occurrences {
                     table.row(vec![
                         occurrence.nominal.replace('T', " ").into(),
                         short_time(occurrence.at.as_ref()).into(),
+                        kind(occurrence.kind()).into(),
                         cell(outcome(occurrence.outcome())),
                         occurrence.execution_id.as_str().into(),
                         occurrence.reason.as_str().into(),
@@ -84,6 +93,14 @@ impl Ledger {
                 table
             },
         )
+    }
+}
+
+fn kind(kind: OccurrenceKind) -> &'static str {
+    match kind {
+        OccurrenceKind::Manual => "manual",
+        OccurrenceKind::Backfill => "backfill",
+        OccurrenceKind::Unspecified | OccurrenceKind::Regular => "regular",
     }
 }
 

@@ -1,0 +1,48 @@
+//! `tidemill schedule pause`
+
+use clap::Args;
+use serde_json::json;
+use tidemill_sdk::api::PauseScheduleRequest;
+
+use crate::{commands::flow::RequestId, context::Context, failure::Failure};
+
+/// Keep the schedule of an active flow from firing until it is resumed.
+///
+/// Each occurrence meanwhile has its row in the ledger, skipped. It stays paused when the flow is stopped
+/// and started again, and its executions that run already go on.
+#[derive(Args, Debug)]
+pub struct Pause {
+    /// Id or name.
+    flow: String,
+    /// Why, for people; `schedule get` shows it.
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    request: RequestId,
+}
+
+impl Pause {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.client().await?;
+        let answer = client
+            .pause_schedule(PauseScheduleRequest {
+                flow: self.flow.clone(),
+                reason: self.reason,
+                request_id: self.request.request_id,
+            })
+            .await?;
+        let output = &context.output;
+        if output.is_json() {
+            return output.document(&json!({
+                "changed": answer.changed,
+                "request_id": answer.request_id,
+            }));
+        }
+        let flow = self.flow;
+        output.line(if answer.changed {
+            format!("{flow} is paused")
+        } else {
+            format!("{flow} was paused before")
+        })
+    }
+}
