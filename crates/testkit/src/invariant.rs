@@ -21,7 +21,7 @@ use std::{collections::BTreeSet, fmt};
 use tidemill_core::{command::CompletionStatus, memory::MemoryRows};
 use tidemill_rows::{
     Batch, Mutation, Stored,
-    journal::{JournalEntry, JournalRecord},
+    journal::{JournalEntry, JournalRecord, kind},
     key::{PREFIX_LEN, Table},
     table::timer_of_key,
 };
@@ -73,6 +73,8 @@ pub struct Checks {
     pub completions: completions::Completions,
     /// I7.
     pub replicas: replicas::Replicas,
+    /// I3.
+    pub occurrences: occurrences::Occurrences,
     /// I9.
     pub reads: reads::Reads,
     /// I12.
@@ -117,7 +119,14 @@ impl Checks {
                 .on_record(partition, record, &self.history)?;
             self.completions.on_record(record)?;
             self.leases.on_record(record)?;
-            self.history.on_record(record)?;
+            // It names an execution, and is about a flow.
+            if record.kind != kind::FLOW_EXECUTED {
+                self.history.on_record(record)?;
+            }
+            self.acknowledged.on_schedule_record(record);
+        }
+        if !partition.is_catalog() {
+            self.occurrences.on_batch(batch, &self.last, rows)?;
         }
         for execution in touched {
             self.history.compare(execution, rows)?;
@@ -140,6 +149,7 @@ impl Checks {
         } else {
             places::whole(partition, rows)?;
             counters::partition(partition, rows)?;
+            self.occurrences.whole(partition, rows)?;
             self.acknowledged.whole(partition, rows, &self.history)
         }
     }

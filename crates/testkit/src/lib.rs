@@ -9,4 +9,4 @@ pub mod invariant;
 pub mod simulation;
 
 pub use invariant::Violation;
-pub use simulation::{Options, Outcome, Planted, Simulation};
+pub use simulation::{Deposed, Options, Outcome, Planted, Simulation, TRANSITION_MOMENTS};

@@ -24,13 +24,13 @@ use tidemill_core::{
 use tidemill_types::{ExecutionId, FlowId};
 
 use self::{
-    clients::{CLIENTS, Clients},
+    clients::{CLIENTS, Clients, Op},
     env::{Asked, Command, Env, Envelope, Event, Origin},
     group::Group,
     workers::Workers,
 };
 pub use self::{
-    options::{Options, Planted},
+    options::{Deposed, Options, Planted},
     replica::fence_key,
 };
 use crate::invariant::Violation;
@@ -51,6 +51,9 @@ pub struct Outcome {
     /// Simulated time, in milliseconds.
     pub simulated_ms: u64,
 }
+
+/// The count of what happens while a flow is starting or stopping.
+pub const TRANSITION_MOMENTS: &str = "moments in transitions";
 
 /// See the module.
 pub struct Simulation {
@@ -99,6 +102,9 @@ impl Simulation {
         world.go_on(options.faults_ms);
         world.end_faults();
         world.come_to_rest(options.rest_ms_max);
+        for (what, count) in std::mem::take(&mut world.env.checks.occurrences.counts) {
+            *world.env.counts.entry(what).or_default() += count;
+        }
         Outcome {
             seed,
             violation: world.env.violation,
@@ -121,7 +127,9 @@ impl Simulation {
             let ms = self.env.random.between(0, 1_000);
             self.env.after(ms, Event::WorkerBack { worker });
         }
-        self.env.after(2_000, Event::Fault);
+        if self.env.options.deposed == Deposed::ByChance {
+            self.env.after(2_000, Event::Fault);
+        }
         self.env.after(5_000, Event::Look);
     }
 
@@ -131,6 +139,9 @@ impl Simulation {
                 return;
             };
             self.happen(event);
+            if self.env.options.deposed != Deposed::ByChance {
+                self.depose_in_transition();
+            }
         }
     }
 
@@ -155,6 +166,7 @@ impl Simulation {
             if self.env.violation.is_some() {
                 return;
             }
+            self.stop_flows();
             let unfinished = self.unfinished();
             if unfinished.is_none() {
                 break;
@@ -170,6 +182,19 @@ impl Simulation {
             std::iter::once(replicas(&self.catalog)).chain(self.partitions.iter().map(replicas));
         let result = crate::invariant::replicas::equal(groups);
         self.env.check(result);
+    }
+
+    /// Schedules never come to rest by themselves.
+    fn stop_flows(&mut self) {
+        for name in crate::invariant::liveness::active_flows(&self.catalog.truth.rows) {
+            let is_asked = self.clients.requests.iter().any(|request| {
+                !request.done && matches!(&request.op, Op::StopFlow(n, _) if *n == name)
+            });
+            if !is_asked {
+                let request = self.clients.want(Op::StopFlow(name, false));
+                self.send_request(request);
+            }
+        }
     }
 
     /// What has not come to rest yet, if anything.
@@ -518,6 +543,13 @@ impl Simulation {
             return;
         };
         self.env.count("hand-overs");
+        if self.env.fault(80) {
+            self.env.count("leaders deposed in a hand-over");
+            let home = usize::from(flow.partition().0);
+            let group = if self.env.random.chance(500) { 0 } else { home };
+            let ms = self.env.random.between(0, 12);
+            self.env.after(ms, Event::Depose { group });
+        }
         let ms = self.env.random.between(400, 2_000);
         self.env.after(ms, Event::HandOver { flow });
         self.send(usize::from(flow.partition().0), envelope);

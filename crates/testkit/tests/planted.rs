@@ -92,6 +92,16 @@ fn a_lease_freed_while_it_is_held_is_found() {
 }
 
 #[test]
+fn an_occurrence_without_its_row_after_a_change_of_leader_is_found() {
+    check(Planted::OccurrenceRowForgotten, &["I3"]);
+}
+
+#[test]
+fn an_occurrence_whose_row_comes_a_batch_later_is_found() {
+    check(Planted::OccurrenceRowLater, &["I3"]);
+}
+
+#[test]
 fn a_counter_that_is_off_is_found() {
     check(Planted::CounterOff, &["I10"]);
 }

@@ -11,11 +11,12 @@ use tidemill_testkit::{Options, Outcome, Simulation};
 const SEEDS: u64 = 1_000;
 
 /// What must have happened at least once over all seeds: without it the run proves little.
-const MUST_HAPPEN: [&str; 49] = [
+const MUST_HAPPEN: [&str; 59] = [
     "answers lost",
     "batches",
     "batches committed by a successor",
     "batches refused",
+    "backfills",
     "barriers that found another epoch",
     "cancels",
     "clocks jumped back",
@@ -41,10 +42,18 @@ const MUST_HAPPEN: [&str; 49] = [
     "grants to dead workers",
     "groups stalled",
     "leader changes",
+    "leaders deposed in a hand-over",
     "leases expired",
     "leases freed",
     "nodes crashed",
+    "occurrences backfilled",
+    "occurrences by hand",
+    "occurrences fired",
+    "occurrences late",
+    "occurrences queued",
+    "occurrences skipped",
     "outcomes not heard",
+    "pauses",
     "proposals delayed",
     "proposals lost",
     "proposals of another term",
@@ -54,6 +63,7 @@ const MUST_HAPPEN: [&str; 49] = [
     "rebounds",
     "redrives",
     "refusals heard",
+    "resumes",
     "replicas rebuilt from a snapshot",
     "replicas rebuilt from the log",
     "sessions of workers that have gone",

@@ -37,6 +37,13 @@ pub enum Acknowledged {
         /// Which.
         execution: ExecutionId,
     },
+    /// A schedule was paused, resumed or is backfilled.
+    Schedule {
+        /// Of which flow.
+        flow: FlowId,
+        /// False: nothing new was done.
+        changed: bool,
+    },
     /// A flow was changed.
     Catalog {
         /// Which.
@@ -52,6 +59,8 @@ pub struct Acknowledgements {
     started: Vec<ExecutionId>,
     /// Request ids in the catalog's journal, with the flow.
     catalog: BTreeMap<String, FlowId>,
+    /// Request ids of changes to schedules in the partitions' journals.
+    schedules: BTreeMap<String, FlowId>,
 }
 
 impl Acknowledgements {
@@ -61,6 +70,20 @@ impl Acknowledgements {
             && !record.request_id.is_empty()
         {
             self.catalog.insert(record.request_id.clone(), flow);
+        }
+    }
+
+    /// A partition's journal tells of a request about a schedule.
+    pub fn on_schedule_record(&mut self, record: &JournalRecord) {
+        let changes = [
+            kind::SCHEDULE_PAUSED,
+            kind::SCHEDULE_RESUMED,
+            kind::BACKFILL_STARTED,
+        ];
+        if let Some(flow) = record.flow
+            && changes.contains(&record.kind.as_str())
+        {
+            self.schedules.insert(record.request_id.clone(), flow);
         }
     }
 
@@ -106,7 +129,12 @@ impl Acknowledgements {
                 flow,
                 changed: true,
             } => self.catalog.get(request_id) == Some(flow),
-            Acknowledged::Catalog { changed: false, .. } => true,
+            Acknowledged::Schedule {
+                flow,
+                changed: true,
+            } => self.schedules.get(request_id) == Some(flow),
+            Acknowledged::Catalog { changed: false, .. }
+            | Acknowledged::Schedule { changed: false, .. } => true,
         };
         if holds {
             return Ok(());

@@ -21,6 +21,18 @@ pub fn flow_in_transition(rows: &MemoryRows) -> Option<String> {
     })
 }
 
+/// The names of flows that are active: their schedules go on for ever.
+#[must_use]
+pub fn active_flows(rows: &MemoryRows) -> Vec<String> {
+    let flows = view::table(rows, PartitionId::CATALOG, Table::Flow);
+    flows
+        .into_iter()
+        .filter_map(|(key, value)| view::decode::<FlowRow>(&key, value).ok())
+        .filter(|row| row.status == FlowStatus::Active)
+        .map(|row| row.name)
+        .collect()
+}
+
 /// An execution that runs, or a step that waits.
 #[must_use]
 pub fn work_left(partition: PartitionId, rows: &MemoryRows) -> Option<String> {

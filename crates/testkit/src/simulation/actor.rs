@@ -158,6 +158,8 @@ pub struct Actor<D: Kind> {
     pub wake_ms: Option<u64>,
     /// Batches to be proposed again, when that bug is planted.
     pub again: Vec<Vec<Mutation>>,
+    /// Rows that are to be written a batch too late, when that bug is planted.
+    pub late: Vec<Mutation>,
 }
 
 impl<D: Kind> Default for Actor<D> {
@@ -167,6 +169,7 @@ impl<D: Kind> Default for Actor<D> {
             mailbox: VecDeque::new(),
             wake_ms: None,
             again: Vec::new(),
+            late: Vec::new(),
         }
     }
 }

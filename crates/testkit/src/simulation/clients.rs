@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use tidemill_core::command::{
-    ApplyFlow, CancelExecution, CatalogCommand, CatalogReply, PartitionCommand, PartitionReply,
-    RedriveExecution, StartExecution,
+    ApplyFlow, Backfill, CancelExecution, CatalogCommand, CatalogReply, ChangeSchedule,
+    PartitionCommand, PartitionReply, RedriveExecution, StartExecution,
 };
-use tidemill_rows::table::MessageRow;
-use tidemill_types::{ExecutionId, FlowId, flow::FlowDocument};
+use tidemill_rows::table::{MessageRow, ScheduleChange};
+use tidemill_types::{ExecutionId, FlowId, Timestamp, flow::FlowDocument};
 
 use super::{
     env::{Answer, Command, Env, Envelope, Event, Origin, Reply},
@@ -30,8 +30,12 @@ pub enum Op {
     StopFlow(String, bool),
     /// Delete it.
     DeleteFlow(String),
-    /// Start an execution.
-    Start(FlowId, u64),
+    /// Start an execution, by hand or not.
+    Start(FlowId, u64, bool),
+    /// Pause its schedule, or resume it.
+    ChangeSchedule(FlowId, ScheduleChange),
+    /// Run what was due in some seconds until some seconds ago.
+    Backfill(FlowId, Timestamp, Timestamp, bool),
     /// Cancel one.
     Cancel(ExecutionId),
     /// Redrive one.
@@ -90,18 +94,26 @@ impl Clients {
             28 => Op::DeleteFlow(name),
             29..=34 => Op::Cancel(*env.random.pick(&self.executions[recent..])?),
             35..=48 => Op::Redrive(*env.random.pick(&self.executions[recent..])?),
-            49..=58 => return None,
-            _ => Op::Start(self.flows[&name], env.random.between(0, 4)),
+            49..=55 => return None,
+            56..=58 => Op::ChangeSchedule(self.flows[&name], ScheduleChange::Pause),
+            59..=62 => Op::ChangeSchedule(self.flows[&name], ScheduleChange::Resume),
+            63..=65 => {
+                // As a client's clock has it, which may be ahead.
+                let now = env.clock(0);
+                let ago_ms = env.random.between(0, 40_000) as i64;
+                let to = Timestamp::from_millis(now.as_millis() - ago_ms);
+                let long_ms = env.random.between(1, 40_000) as i64;
+                let from = Timestamp::from_millis(to.as_millis() - long_ms);
+                Op::Backfill(self.flows[&name], from, to, env.random.chance(400))
+            }
+            _ => {
+                let n = env.random.between(0, 4);
+                Op::Start(self.flows[&name], n, env.random.chance(300))
+            }
         };
-        let id = format!("q{}", self.requests.len());
-        self.requests.push(Request {
-            client,
-            op,
-            id,
-            attempt: 0,
-            done: false,
-        });
-        Some(self.requests.len() - 1)
+        let request = self.want(op);
+        self.requests[request].client = client;
+        Some(request)
     }
 
     /// The command of a request's next try, and the group that it goes to.
@@ -153,7 +165,27 @@ impl Clients {
                 0,
                 Command::Catalog(CatalogCommand::Delete { flow, request_id }),
             ),
-            Op::Start(flow, n) => (
+            Op::ChangeSchedule(flow, change) => (
+                usize::from(flow.partition().0),
+                Command::Partition(PartitionCommand::ChangeSchedule(ChangeSchedule {
+                    flow,
+                    change,
+                    reason: String::new(),
+                    request_id,
+                })),
+            ),
+            Op::Backfill(flow, from, to, only_missed) => (
+                usize::from(flow.partition().0),
+                Command::Partition(PartitionCommand::Backfill(Backfill {
+                    flow,
+                    from,
+                    to,
+                    only_missed,
+                    dry_run: false,
+                    request_id,
+                })),
+            ),
+            Op::Start(flow, n, by_hand) => (
                 usize::from(flow.partition().0),
                 Command::Partition(PartitionCommand::Start(StartExecution {
                     flow,
@@ -166,6 +198,7 @@ impl Clients {
                     tracestate: String::new(),
                     entropy: env.random.draw(),
                     request_id_only: false,
+                    by_hand,
                 })),
             ),
             Op::Cancel(execution) => (
@@ -223,7 +256,23 @@ impl Clients {
     fn acknowledged(&mut self, env: &mut Env, request: &Request, reply: &Reply) {
         let id = request.id.clone();
         let what = match (&request.op, reply) {
-            (Op::Start(flow, _), Reply::Partition(PartitionReply::Started { execution, .. })) => {
+            (Op::ChangeSchedule(flow, _), Reply::Partition(PartitionReply::Done { changed })) => {
+                Acknowledged::Schedule {
+                    flow: *flow,
+                    changed: *changed,
+                }
+            }
+            (
+                Op::Backfill(flow, ..),
+                Reply::Partition(PartitionReply::Backfill { created, .. }),
+            ) => {
+                env.count("backfills");
+                Acknowledged::Schedule {
+                    flow: *flow,
+                    changed: *created,
+                }
+            }
+            (Op::Start(flow, ..), Reply::Partition(PartitionReply::Started { execution, .. })) => {
                 self.executions.push(*execution);
                 env.count("executions started");
                 Acknowledged::Started {
@@ -262,6 +311,19 @@ impl Clients {
         };
         let result = env.checks.on_acknowledged(&id, &what);
         env.check(result);
+    }
+
+    /// A wish of the first client that has nothing to do with chance.
+    pub fn want(&mut self, op: Op) -> usize {
+        let id = format!("q{}", self.requests.len());
+        self.requests.push(Request {
+            client: 0,
+            op,
+            id,
+            attempt: 0,
+            done: false,
+        });
+        self.requests.len() - 1
     }
 
     /// True when nobody waits for anything.

@@ -10,7 +10,7 @@ use tidemill_core::{
 use tidemill_types::{ExecutionId, FlowId, Timestamp};
 
 use super::{
-    options::{Options, Planted},
+    options::{Deposed, Options, Planted},
     random::Random,
     replica::Payload,
     trace::Trace,
@@ -291,7 +291,7 @@ impl Env {
 
     /// By chance, but only while faults are injected.
     pub fn fault(&mut self, per_mille: u64) -> bool {
-        self.faults && self.random.chance(per_mille)
+        self.faults && self.options.deposed == Deposed::ByChance && self.random.chance(per_mille)
     }
 
     /// Keeps the first violation.

@@ -3,7 +3,7 @@
 
 use tidemill_core::command::PartitionCommand;
 
-use super::{Simulation, env::Event};
+use super::{Simulation, TRANSITION_MOMENTS, env::Event, options::Deposed};
 
 /// Between two faults, in milliseconds.
 const EVERY_MS: (u64, u64) = (300, 6_000);
@@ -44,6 +44,35 @@ impl Simulation {
         }
     }
 
+    /// Deposes the leader that is to be, at the moment that was chosen.
+    pub(super) fn depose_in_transition(&mut self) {
+        let rows = &self.catalog.truth.rows;
+        if crate::invariant::liveness::flow_in_transition(rows).is_none() {
+            return;
+        }
+        self.env.count(TRANSITION_MOMENTS);
+        let now = self.env.counts[TRANSITION_MOMENTS] - 1;
+        let Deposed::At {
+            moment,
+            group,
+            crash,
+        } = self.env.options.deposed
+        else {
+            return;
+        };
+        if moment != now {
+            return;
+        }
+        let leader = match group {
+            0 => self.catalog.leader,
+            number => self.partitions[number - 1].leader,
+        };
+        match leader {
+            Some(node) if crash => self.crash(node),
+            _ => self.happen(Event::Depose { group }),
+        }
+    }
+
     fn jump(&mut self, node: usize) {
         let far = self.env.random.between(1, JUMP_MS_MAX) as i64;
         let back = self.env.random.chance(500);
@@ -60,7 +89,7 @@ impl Simulation {
         self.env.note("clock", &[node as u64, offset as u64]);
     }
 
-    fn crash(&mut self, node: usize) {
+    pub(super) fn crash(&mut self, node: usize) {
         // A majority stays up.
         if self.up.iter().filter(|up| !**up).count() * 2 + 2 >= self.up.len() || !self.up[node] {
             return;

@@ -55,6 +55,9 @@ fn make(random: &mut Random, name: &str) -> Value {
         nodes.push(Value::Object(node));
     }
     let mut document = json!({ "name": name, "graph": { "nodes": nodes, "edges": edges } });
+    if random.chance(450) {
+        document["trigger"] = json!({ "schedule": schedule(random) });
+    }
     if random.chance(250) {
         let seconds = random.between(10, 60);
         document["timeout"] = format!("{seconds}s").into();
@@ -64,6 +67,22 @@ fn make(random: &mut Random, name: &str) -> Value {
         document["retention"] = format!("{seconds}s").into();
     }
     document
+}
+
+/// An interval in whole seconds: what is due can be computed without knowing how the core does.
+fn schedule(random: &mut Random) -> Value {
+    let pick = |random: &mut Random, of: &[&str]| of[random.index(of.len())].to_owned();
+    let every = pick(random, &["2s", "3s", "5s", "8s", "13s"]);
+    let overlap = pick(random, &["allow", "skip", "queueOne", "cancelPrevious"]);
+    let policy = pick(random, &["one", "all", "none"]);
+    let window = pick(random, &["2s", "5s", "1h"]);
+    let mut schedule = json!({
+        "every": every, "overlap": overlap, "catchUp": { "policy": policy, "window": window },
+    });
+    if random.chance(200) {
+        schedule["jitter"] = pick(random, &["500ms", "4s"]).into();
+    }
+    schedule
 }
 
 fn component(random: &mut Random) -> Map<String, Value> {

@@ -428,7 +428,7 @@ impl<D: Kind> Group<D> {
     }
 
     /// What a planted bug makes of a batch before it is proposed.
-    pub fn spoil(&self, env: &Env, batch: &mut Batch) {
+    pub fn spoil(&mut self, env: &Env, node: usize, batch: &mut Batch) {
         let Some(planted) = env.options.planted else {
             return;
         };
@@ -436,6 +436,14 @@ impl<D: Kind> Group<D> {
             Planted::JournalRecordTwice => super::planted::repeat_record(self.partition, batch),
             Planted::TimerForgotten => super::planted::forget_timers(batch),
             Planted::CounterOff => super::planted::miscount(batch),
+            Planted::OccurrenceRowForgotten if batch.seq == 1 => {
+                super::planted::take_occurrences(batch);
+            }
+            Planted::OccurrenceRowLater => {
+                let late = &mut self.actors[node].late;
+                let held = std::mem::replace(late, super::planted::take_occurrences(batch));
+                batch.mutations.splice(0..0, held);
+            }
             _ => {}
         }
     }

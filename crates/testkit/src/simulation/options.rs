@@ -29,11 +29,15 @@ pub enum Planted {
     CounterOff,
     /// A worker that opens a new stream, or whose gateway attaches to a new leader, seems to hold nothing.
     HeldLeaseFreed,
+    /// A new leader's first batch starts executions of schedules without their ledger rows.
+    OccurrenceRowForgotten,
+    /// The ledger row of an occurrence is written in the batch after that of its execution.
+    OccurrenceRowLater,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::SkipFence,
         Self::LeaseNotFenced,
         Self::JournalRecordTwice,
@@ -47,6 +51,8 @@ impl Planted {
         Self::TimeGoesBack,
         Self::CounterOff,
         Self::HeldLeaseFreed,
+        Self::OccurrenceRowForgotten,
+        Self::OccurrenceRowLater,
     ];
 
     /// The bug with this name, as its `Debug` form writes it.
@@ -71,6 +77,27 @@ pub struct Options {
     pub verbose: bool,
     /// A bug to be found.
     pub planted: Option<Planted>,
+    /// Instead of faults by chance: one leader is deposed, at one moment of a start or a stop.
+    pub deposed: Deposed,
+}
+
+/// Which leader is deposed while a flow is starting or stopping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deposed {
+    /// Faults are by chance.
+    #[default]
+    ByChance,
+    /// No fault at all: only to count the moments.
+    Nobody,
+    /// At the moment of this number, the leader of this group; the rest of the run is without faults.
+    At {
+        /// Counted over everything that happens while a flow is starting or stopping.
+        moment: u64,
+        /// The catalog is 0.
+        group: usize,
+        /// Its node goes down with it, for a while.
+        crash: bool,
+    },
 }
 
 impl Default for Options {
@@ -82,6 +109,7 @@ impl Default for Options {
             rest_ms_max: 3_600_000,
             verbose: false,
             planted: None,
+            deposed: Deposed::ByChance,
         }
     }
 }

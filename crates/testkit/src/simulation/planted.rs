@@ -45,6 +45,14 @@ pub fn forget_timers(batch: &mut Batch) {
     });
 }
 
+/// Takes the ledger's rows out of a batch.
+pub fn take_occurrences(batch: &mut Batch) -> Vec<Mutation> {
+    batch
+        .mutations
+        .extract_if(.., |mutation| is_of(mutation, Table::Occurrence))
+        .collect()
+}
+
 /// Makes the counter of live steps one too high wherever a batch makes more than one step.
 pub fn miscount(batch: &mut Batch) {
     let fresh = |mutation: &&Mutation| match mutation {

@@ -338,7 +338,7 @@ impl<D: Kind> Group<D> {
             effects,
             mutations,
         });
-        self.spoil(env, &mut batch);
+        self.spoil(env, node, &mut batch);
         let bytes = batch.encode();
         self.note_proposal(env, node, ticket, &bytes);
         self.propose_entry(env, node, ticket, term, Payload::Batch(bytes));
