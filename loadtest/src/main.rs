@@ -8,6 +8,7 @@
 mod measure;
 mod report;
 mod scenario;
+mod schedules;
 mod waiting;
 mod webhook;
 
@@ -25,6 +26,7 @@ Examples:
   tidemill-loadtest run steps1 --nodes 1 --clients 64 --duration 10s
   tidemill-loadtest run waiting --count 100000
   tidemill-loadtest run webhook --nodes 3 --clients 64
+  tidemill-loadtest run schedules --count 1000000 --burst 50000 --clients 256
   tidemill-loadtest table                      steps1 and steps3 at 1, 64 and 256 clients on 1 and 3 nodes"
 )]
 struct Cli {
@@ -76,9 +78,12 @@ pub struct Run {
     /// How long is measured, after a second of warm-up.
     #[arg(long, default_value = "10s", value_parser = seconds)]
     duration: Duration,
-    /// With `waiting`: how many executions wait.
+    /// With `waiting`: how many executions wait. With `schedules`: how many are armed.
     #[arg(long, default_value_t = 100_000)]
     count: u64,
+    /// With `schedules`: how many of them fall due within 5 s.
+    #[arg(long, default_value_t = 50_000)]
+    burst: u64,
     /// The server's binary (default: beside this one, or TIDEMILL_BIN).
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -128,6 +133,7 @@ async fn main() -> Result<()> {
                             clients,
                             duration: Duration::from_secs(seconds),
                             count: 0,
+                            burst: 0,
                             binary: binary.clone(),
                             output,
                         };

@@ -19,7 +19,7 @@ use tidemill_sdk::{
 };
 use tidemill_tests::Cluster;
 
-use crate::{Run, measure::Usage, waiting, webhook};
+use crate::{Run, measure::Usage, schedules, waiting, webhook};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -34,6 +34,8 @@ pub enum Scenario {
     Waiting,
     /// Webhook requests, from request to 200, over all nodes.
     Webhook,
+    /// Schedules that are armed, and a burst of them that fires: rate, memory, idle CPU, lateness.
+    Schedules,
 }
 
 /// How long an execution may take before the run fails.
@@ -52,6 +54,7 @@ impl Scenario {
             Self::Start => "start",
             Self::Waiting => "waiting",
             Self::Webhook => "webhook",
+            Self::Schedules => "schedules",
         }
     }
 
@@ -62,6 +65,9 @@ impl Scenario {
             Self::Steps3 => "three worker steps in a chain, from request to final answer",
             Self::Start => "the durable accept alone: nobody serves the step",
             Self::Webhook => "webhook requests until they are stored, over all nodes",
+            Self::Schedules => {
+                "armed schedules, and a burst of them: rate, memory, idle CPU, lateness"
+            }
             Self::Waiting => "executions that wait for an hour: memory, disk, restart time",
         }
     }
@@ -97,6 +103,9 @@ impl Scenario {
         }
         if self == Self::Webhook {
             return webhook::run(run).await;
+        }
+        if self == Self::Schedules {
+            return schedules::run(run).await;
         }
         let mut builder = Cluster::builder(run.nodes);
         if let Some(binary) = &run.binary {

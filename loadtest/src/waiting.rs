@@ -99,7 +99,11 @@ pub async fn run(run: &Run) -> Result<Value> {
     }))
 }
 
-fn folder_bytes(folder: &Path) -> Result<u64> {
+/// What a folder takes on disk, without the reserve for a full one.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn folder_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
