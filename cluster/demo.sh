@@ -17,7 +17,7 @@ export TIDEMILL_CLUSTER_DIR=$work/cluster TIDEMILL_BIN=$bin
 # Ports of its own, so that a cluster that runs already is left alone.
 export TIDEMILL_CLUSTER_PORT=${TIDEMILL_CLUSTER_PORT:-7650}
 cluster=$clone/cluster/cluster.sh
-worker_pid=""
+worker_pid="" hooks_pid=""
 
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' off=$'\e[0m'; else bold="" dim="" off=""; fi
 title() { printf '\n%s== %s%s\n' "$bold" "$*" "$off"; }
@@ -31,6 +31,7 @@ clean_up() {
     say "  kill $worker_pid; TIDEMILL_CLUSTER_DIR=$TIDEMILL_CLUSTER_DIR TIDEMILL_CLUSTER_PORT=$TIDEMILL_CLUSTER_PORT $cluster wipe"
     return
   fi
+  [ -z "$hooks_pid" ] || kill "$hooks_pid" 2> /dev/null || true
   [ -z "$worker_pid" ] || kill "$worker_pid" 2> /dev/null || true
   [ -z "$worker_pid" ] || wait "$worker_pid" 2> /dev/null || true
   if [ $code -ne 0 ]; then
@@ -55,6 +56,9 @@ await() {
 # The value of a key in a JSON document of one line: enough for numbers and plain texts.
 field() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p" | head -n 1; }
 
+# The value of a key on each line.
+field_of() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"; }
+
 title "Three nodes"
 "$cluster" start 3
 TIDEMILL_ENDPOINT=$("$cluster" endpoints)
@@ -71,7 +75,7 @@ flows=()
 for file in "$clone"/tests/data/oih-flows/*.json; do
   case $file in */components.json) ;; *) flows+=("$file") ;; esac
 done
-run flow apply "${flows[@]}" "$clone/cluster/demo/orders.yaml" "$clone/cluster/demo/tick.yaml" --publish --start --timeout 60s
+run flow apply "${flows[@]}" "$clone/cluster/demo/orders.yaml" "$clone/cluster/demo/tick.yaml" "$clone/cluster/demo/hook.yaml" --publish --start --timeout 60s
 run flow list
 
 title "$executions executions of demo-orders, $rate a second, and the leader of its partition killed half way"
@@ -80,6 +84,11 @@ leader_of() {
   "$bin" cluster status --output json --timeout 2s | tr '{' '\n' | grep "\"id\": *$1[,}]" | grep '"leader"' | field leader
 }
 leader=$(leader_of "$flow_partition")
+http_port=$((TIDEMILL_CLUSTER_PORT + 30))
+http_ports=("$http_port" "$((http_port + 1000))" "$((http_port + 2000))")
+"$clone/cluster/demo/hooks.sh" demo-hook "$work/hooks.stop" "${http_ports[@]}" > "$work/hooks" 2> "$work/hooks.errors" &
+hooks_pid=$!
+say "webhook requests go to all three nodes meanwhile, and a schedule fires every second"
 say "partition $flow_partition is led by node $leader"
 "$bin" execution start demo-orders --count "$executions" --rate "$rate" --parallel 1000 --wait --timeout 5m --output json \
   --data '{"n": 7}' > "$work/executions.json" 2> "$work/executions.progress" &
@@ -103,13 +112,31 @@ title "What became of them"
 say ""
 sed 's/[,{}]/\n/g' "$work/executions.json" | sed -n 's/^ *"\([a-z0-9_]*\)": *\(.*\)$/  \1 \2/p'
 
-title "The schedule of every second kept firing"
+title "The schedule of every second kept firing: its ledger, each occurrence once"
 run schedule ledger demo-tick
+"$bin" schedule ledger demo-tick --last 0 --output json | tr '{' '\n' | grep '"at"' | field_of at | sort > "$work/seconds"
+seconds=$(grep -c . "$work/seconds")
+twice=$(uniq -d "$work/seconds" | grep -c . || true)
+first=$(date -u -d "$(head -n 1 "$work/seconds")" +%s)
+last=$(date -u -d "$(tail -n 1 "$work/seconds")" +%s)
+say "$seconds occurrences from the first to the last second, $twice of them twice, $((last - first + 1 - seconds)) of them missing"
+if [ "$twice" -ne 0 ] || [ $((last - first + 1)) -ne "$seconds" ]; then say "demo: an occurrence is missing or there twice"; exit 1; fi
+
+title "Webhooks: each request that was answered 200 is one execution"
+touch "$work/hooks.stop"
+wait "$hooks_pid" || { say "demo: sending webhook requests failed:"; cat "$work/hooks.errors"; exit 1; }
+hooks_pid=""
+sent=$(grep -c . "$work/hooks")
+stored=$("$bin" execution list demo-hook --limit 0 --output json | tr '{' '\n' | grep -c '"id"' || true)
+refused=$(awk '$4 != 200' "$work/hooks" | grep -c . || true)
+awk '$2 > most {most = $2} $3 > longest {longest = $3} $2 > 1 {again += 1}
+  END {printf "%d requests; %d were sent again, one of them %d times; the longest took %d ms\n", NR, again, most, longest}' "$work/hooks"
+say "$sent requests with an id of their own, $refused never answered 200, $stored executions"
+if [ "$refused" -ne 0 ] || [ "$sent" -ne "$stored" ]; then say "demo: a webhook request is missing or there twice"; exit 1; fi
 
 title "Commits in sequence per execution"
 say "demo-orders, with three worker steps, takes 4. One more for an execution that began after the kill and before"
 say "the worker had been heard of by the new leader: its first step had to wait for a lease."
-http_port=$((TIDEMILL_CLUSTER_PORT + 30))
 for id in 1 2 3; do
   port=$((http_port + (id - 1) * 1000))
   exec 3<> "/dev/tcp/127.0.0.1/$port"

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod damage;
 pub mod http;
 pub mod journal;
+pub mod ledger;
 pub mod load;
 pub mod node;
 pub mod ports;

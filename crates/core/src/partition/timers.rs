@@ -196,10 +196,7 @@ impl Partition {
                     );
                 }
             }
-            TimerKind::Retire
-            | TimerKind::Occurrence
-            | TimerKind::Forget
-            | TimerKind::Backfill => {
+            TimerKind::Retire | TimerKind::Occurrence | TimerKind::Forget | TimerKind::Backfill => {
                 unreachable!("handled above")
             }
         }

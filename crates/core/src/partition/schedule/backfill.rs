@@ -156,8 +156,8 @@ impl Partition {
         rows: &dyn Rows,
     ) -> Result<Result<(), Rejection>, Damage> {
         let mut all = self.backfills(flow, rows)?;
-        let is_running = |(_, row): &&(String, BackfillRow)| row.state == BackfillState::Running;
-        if all.iter().filter(is_running).count() >= BACKFILLS_RUNNING_MAX {
+        let is_under_way = |(_, row): &&(String, BackfillRow)| row.state == BackfillState::Running;
+        if all.iter().filter(is_under_way).count() >= BACKFILLS_RUNNING_MAX {
             return Ok(Err(Rejection::LimitReached {
                 what: "the number of the flow's backfills under way",
                 limit: BACKFILLS_RUNNING_MAX as u64,
@@ -264,7 +264,7 @@ impl Partition {
             }
             if schedule.overlap() != OverlapPolicy::Allow
                 && let Some(before) = backfill.last_execution
-                && self.is_running(before, rows)?
+                && self.execution_runs(before, rows)?
             {
                 return Ok(Slice::Waits);
             }
@@ -296,7 +296,7 @@ impl Partition {
         Ok(Slice::Over)
     }
 
-    fn is_running(&mut self, id: ExecutionId, rows: &dyn Rows) -> Result<bool, Damage> {
+    fn execution_runs(&mut self, id: ExecutionId, rows: &dyn Rows) -> Result<bool, Damage> {
         Ok(self.hydrate(id, rows)?
             && self
                 .executions

@@ -60,7 +60,7 @@ impl Bench {
             .collect()
     }
 
-    fn kinds(&self) -> Vec<String> {
+    fn all_kinds(&self) -> Vec<String> {
         self.journal().into_iter().map(|r| r.kind).collect()
     }
 }
@@ -101,7 +101,7 @@ fn a_paused_schedule_fires_nothing_and_each_occurrence_says_so() {
             .all(|(_, row)| row.reason == "the schedule is paused")
     );
     let changes: Vec<String> = bench
-        .kinds()
+        .all_kinds()
         .into_iter()
         .filter(|kind| kind.starts_with("schedule."))
         .collect();
@@ -262,7 +262,7 @@ fn a_backfill_runs_each_occurrence_of_its_range_once() {
         bench.ask(PartitionCommand::Backfill(reused)),
         Err(Rejection::RequestIdReused("b1".into()))
     );
-    let kinds = bench.kinds();
+    let kinds = bench.all_kinds();
     let count = |kind: &str| kinds.iter().filter(|k| *k == kind).count();
     assert_eq!((count("backfill.started"), count("backfill.done")), (2, 2));
 }
@@ -364,7 +364,7 @@ fn a_backfill_is_bounded_and_of_the_past() {
     ));
     bench.stop(flow);
     let states: Vec<_> = bench
-        .kinds()
+        .all_kinds()
         .into_iter()
         .filter(|kind| kind == "backfill.stopped")
         .collect();
@@ -434,5 +434,9 @@ fn a_jump_of_the_clock_is_noted_and_caught_up_with_like_an_outage() {
     let outcomes = bench.outcomes(flow);
     assert_eq!(outcomes.len(), 60);
     assert_eq!(outcomes.iter().filter(|o| **o == "skipped").count(), 59);
-    assert!(bench.kinds().contains(&"partition.clock_jumped".to_owned()));
+    assert!(
+        bench
+            .all_kinds()
+            .contains(&"partition.clock_jumped".to_owned())
+    );
 }
