@@ -92,7 +92,7 @@ impl Client {
     /// engine's spans and the workers' tasks hang below it.
     ///
     /// # Errors
-    /// As [`Client::start_execution`]; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) without a call when
+    /// As [`Client::start_execution`]; [`ErrorKind::Invalid`] without a call when
     /// the context is no text for a header.
     pub async fn start_execution_in(
         &self,
