@@ -1,8 +1,11 @@
 //! What all databases of a node share, so that one bound holds for all of them together.
 
-use rocksdb::{BlockBasedOptions, Cache, Env, Options, WriteBufferManager};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, Env, Options, WriteBufferManager};
 
 use crate::{StoreError, StoreOptions, options};
+
+/// One part of an index or filter: RocksDB's own size for it.
+const METADATA_BLOCK_BYTES: usize = 4096;
 
 #[derive(Clone)]
 pub struct SharedMemory {
@@ -39,6 +42,12 @@ impl SharedMemory {
         blocks.set_block_cache(&self.cache);
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        // In parts: whole ones are megabytes for each file, and once they do not all fit into the cache,
+        // each look at a row reads some of them anew. Only the small top levels stay in memory.
+        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        blocks.set_partition_filters(true);
+        blocks.set_metadata_block_size(METADATA_BLOCK_BYTES);
+        blocks.set_pin_top_level_index_and_filter(true);
         blocks
     }
 
