@@ -18,7 +18,7 @@ release_binary := $(CARGO_TARGET_DIR)/release/tidemill
 .PHONY: help
 help: ## Explain the targets (this text)
 	@echo "Tidemill: a durable flow engine. Targets:"
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
 	@echo
 	@echo "First use: make demo (a three-node cluster that loses its leader), or make test."
 	@echo "RocksDB is built once into $${TIDEMILL_CACHE:-~/.cache/tidemill} (13 minutes on 2 cores)."
@@ -69,6 +69,12 @@ demo: release ## Three local nodes, the sample flows, 1,000 executions, a killed
 bench: release ## Measure executions per second and CPU per execution against a local node
 	@cargo build --release -p tidemill-loadtest
 	@TIDEMILL_BIN=$(release_binary) $(CARGO_TARGET_DIR)/release/tidemill-loadtest $(if $(ARGS),$(ARGS),table)
+
+.PHONY: bench-peers
+bench-peers: release ## Measure Restate and etcd in turn with Tidemill (ARGS=--install gets them; loadtest/peers)
+	@cargo build --release -p tidemill-loadtest
+	@TIDEMILL_BIN=$(release_binary) TIDEMILL_LOADTEST=$(CARGO_TARGET_DIR)/release/tidemill-loadtest \
+		loadtest/peers/run.sh $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built and local clusters' data (RocksDB's cache stays)

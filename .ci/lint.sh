@@ -25,7 +25,7 @@ else
 fi
 if command -v shellcheck > /dev/null; then
   scripts=()
-  while IFS= read -r script; do scripts+=("$script"); done < <(find .ci cluster -type f \( -name '*.sh' -o -name run \) | sort)
+  while IFS= read -r script; do scripts+=("$script"); done < <(find .ci cluster loadtest/peers -not -path "*/target/*" -type f \( -name '*.sh' -o -name run \) | sort)
   check shellcheck shellcheck "${scripts[@]}"
 fi
 
