@@ -49,8 +49,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sdk",
         ],
     ),
-    ("loadtest", &["types", "proto", "sdk", "tests"]),
-    ("tests", &["types", "sdk"]),
+    // It judges the engine, so it knows nothing of it: only nouns and the public messages.
+    ("checker", &["types", "proto"]),
+    ("loadtest", &["types", "proto", "sdk", "tests", "checker"]),
+    ("tests", &["types", "sdk", "checker"]),
 ];
 
 /// External crates that a crate of ours must not name, as a dependency of any kind that ships.
