@@ -66,9 +66,9 @@ demo: release ## Three local nodes, the sample flows, 1,000 executions, a killed
 	@TIDEMILL_BIN=$(release_binary) cluster/demo.sh
 
 .PHONY: bench
-bench: release ## Measure executions per second and CPU per execution against a local node
+bench: release ## The standard table of the load test, under 15 minutes (ARGS="bench --repeat 3", ARGS="run steps1 ...")
 	@cargo build --release -p tidemill-loadtest
-	@TIDEMILL_BIN=$(release_binary) $(CARGO_TARGET_DIR)/release/tidemill-loadtest $(if $(ARGS),$(ARGS),table)
+	@TIDEMILL_BIN=$(release_binary) $(CARGO_TARGET_DIR)/release/tidemill-loadtest $(if $(ARGS),$(ARGS),bench)
 
 .PHONY: bench-peers
 bench-peers: release ## Measure Restate and etcd in turn with Tidemill (ARGS=--install gets them; loadtest/peers)

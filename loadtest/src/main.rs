@@ -1,33 +1,50 @@
-//! `tidemill-loadtest`: starts its own nodes and worker, runs a scenario in a closed loop, and prints
-//! what one execution costs.
+//! `tidemill-loadtest`: starts its own nodes and worker (or takes running ones), puts a load on them,
+//! and prints what it measured and what one execution costs.
 //!
 //! Every execution that was started must be accounted for, or the run fails. Server CPU is user and
 //! system time of the server processes over the measuring window, so it can be compared across machines
-//! better than a rate can.
+//! better than a rate can. docs/loadtest.md has the method.
 
-mod measure;
+mod account;
+mod bench;
+mod figures;
+mod harness;
+mod ledger;
+mod meter;
+mod operation;
+mod options;
 mod report;
 mod scenario;
-mod schedules;
-mod waiting;
-mod webhook;
+mod search;
+mod servers;
+mod shape;
+mod usage;
+mod worker;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Measure a Tidemill cluster that this command starts itself, with fresh data.
+use crate::{figures::Figures, options::Options, scenario::Scenario};
+
+/// Measure a Tidemill cluster: by default one that this command starts itself, with fresh data.
 #[derive(Debug, Parser)]
 #[command(
+    name = "tidemill-loadtest",
     version,
     after_help = "\
 Examples:
-  tidemill-loadtest run steps1 --nodes 1 --clients 64 --duration 10s
-  tidemill-loadtest run waiting --count 100000
-  tidemill-loadtest run webhook --nodes 3 --clients 64
-  tidemill-loadtest run schedules --count 1000000 --burst 50000 --clients 256
-  tidemill-loadtest table                      steps1 and steps3 at 1, 64 and 256 clients on 1 and 3 nodes"
+  tidemill-loadtest run steps1 --clients 64 --duration 10s          closed loop: 64 clients, one request each
+  tidemill-loadtest run steps3 --nodes 3 --rate 2000                open loop: 2,000 starts per second
+  tidemill-loadtest run steps1 --nodes 3 --search-p99 20            highest rate whose p99 stays below 20 ms
+  tidemill-loadtest run steps9 --mode accept                        accept as fast as possible, then drain
+  tidemill-loadtest run steps1 --endpoint http://10.0.0.1:7450      a cluster that runs already
+  tidemill-loadtest bench --repeat 3                                the standard table, medians of three
+  tidemill-loadtest run steps1 --output json --compare old.json --fail-over 10
+
+The run fails (exit code 1) when an execution is lost, doubled, or not as it should be.
+docs/loadtest.md explains the method, each scenario and each figure."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -38,17 +55,12 @@ struct Cli {
 enum Command {
     /// Run one scenario.
     Run(Run),
-    /// Run the standard table.
-    Table {
-        /// How long each measurement takes, in seconds.
-        #[arg(long, default_value_t = 5)]
-        seconds: u64,
-        /// The server's binary (default: beside this one, or TIDEMILL_BIN).
-        #[arg(long)]
-        binary: Option<PathBuf>,
-        /// Table or JSON lines.
-        #[arg(long, value_enum, default_value_t = Output::Table)]
-        output: Output,
+    /// Run the standard table (under 15 minutes), and keep the results in a file.
+    Bench {
+        #[command(flatten)]
+        bench: bench::Bench,
+        #[command(flatten)]
+        report: Report,
     },
     /// What the scenarios do.
     List,
@@ -65,86 +77,86 @@ enum Command {
 }
 
 /// One scenario.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Run {
-    /// Which.
-    scenario: scenario::Scenario,
-    /// Nodes of the cluster.
-    #[arg(long, default_value_t = 1)]
-    nodes: usize,
-    /// Clients in the closed loop.
-    #[arg(long, default_value_t = 64)]
-    clients: usize,
-    /// How long is measured, after a second of warm-up.
-    #[arg(long, default_value = "10s", value_parser = seconds)]
-    duration: Duration,
-    /// With `waiting`: how many executions wait. With `schedules`: how many are armed.
-    #[arg(long, default_value_t = 100_000)]
-    count: u64,
-    /// With `schedules`: how many of them fall due within 5 s.
-    #[arg(long, default_value_t = 50_000)]
-    burst: u64,
-    /// The server's binary (default: beside this one, or TIDEMILL_BIN).
-    #[arg(long)]
-    binary: Option<PathBuf>,
-    /// Table or JSON lines.
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// Which; `list` explains them.
+    scenario: Scenario,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    report: Report,
+}
+
+/// What becomes of results.
+#[derive(Debug, clap::Args)]
+struct Report {
+    /// A table, or one JSON object per line.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// Print ratios new/old to the results in this file (what --output json has printed).
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// With --compare: exit with 1 when a figure is worse by more than so many percent.
+    #[arg(long, value_name = "PERCENT", requires = "compare")]
+    fail_over: Option<f64>,
 }
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+enum Output {
     /// For people.
     Table,
     /// One object per line.
     Json,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text
-        .strip_suffix('s')
-        .ok_or("a duration in seconds, such as 10s")?;
-    number
-        .parse()
-        .map(Duration::from_secs)
-        .map_err(|e| format!("{text}: {e}"))
+impl Report {
+    /// Prints results, and compares them where that was asked for.
+    fn give(&self, results: &[Figures]) -> Result<()> {
+        match self.output {
+            Output::Table => print!("{}", report::table(results)),
+            Output::Json => print!("{}", report::json_lines(results)?),
+        }
+        if let Some(old) = &self.compare {
+            let text = report::compare::against(old, results, self.fail_over)?;
+            match self.output {
+                Output::Table => print!("\n{text}"),
+                // Standard output is for programs then.
+                Output::Json => eprint!("{text}"),
+            }
+        }
+        Ok(())
+    }
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    match Cli::parse().command {
-        Command::Run(run) => {
-            let result = run.scenario.run(&run).await?;
-            report::print(run.output, &[result])
-        }
-        Command::Table {
-            seconds,
-            binary,
-            output,
-        } => {
-            let mut results = Vec::new();
-            for scenario in [scenario::Scenario::Steps1, scenario::Scenario::Steps3] {
-                for nodes in [1, 3] {
-                    for clients in [1, 64, 256] {
-                        let run = Run {
-                            scenario,
-                            nodes,
-                            clients,
-                            duration: Duration::from_secs(seconds),
-                            count: 0,
-                            burst: 0,
-                            binary: binary.clone(),
-                            output,
-                        };
-                        results.push(scenario.run(&run).await?);
-                    }
-                }
-            }
-            report::print(output, &results)
-        }
+/// A scenario as often as was asked for: the median of each figure, and how it came about.
+async fn repeated(scenario: Scenario, options: &Options) -> Result<Vec<Figures>> {
+    options.check()?;
+    let mut runs: Vec<Vec<Figures>> = Vec::new();
+    for _ in 0..options.repeat {
+        let results = scenario.run(options).await;
+        runs.push(results.with_context(|| format!("{} failed", scenario.name()))?);
+    }
+    let method = report::method::describe(options).await?;
+    let count = runs.iter().map(Vec::len).min().unwrap_or(0);
+    Ok((0..count)
+        .map(|at| {
+            let same = runs.iter().map(|run| run[at].clone()).collect();
+            let mut result = report::median::median(same);
+            result.insert("method".to_owned(), method.clone());
+            result
+        })
+        .collect())
+}
+
+async fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Run(run) => run
+            .report
+            .give(&repeated(run.scenario, &run.options).await?),
+        Command::Bench { bench, report } => report.give(&bench::run(&bench).await?),
         Command::List => {
-            for scenario in scenario::Scenario::value_variants() {
+            for scenario in Scenario::value_variants() {
                 println!("{:<10} {}", scenario.name(), scenario.explain());
             }
             Ok(())
@@ -152,6 +164,23 @@ async fn main() -> Result<()> {
         Command::Worker {
             endpoints,
             concurrency,
-        } => scenario::worker(endpoints, concurrency).await,
+        } => worker::serve(endpoints, concurrency).await,
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    // Dropped when the user interrupts, and with it the servers and the worker.
+    let ended = tokio::select! {
+        ended = execute(command) => ended,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidemill-loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -21,11 +21,12 @@ use tidemill_sdk::{
         PublishFlowRequest, StartFlowRequest,
     },
 };
-use tidemill_tests::Cluster;
 use tidemill_types::Timestamp;
 
-use crate::{Run, measure::Usage, waiting::folder_bytes};
+use crate::{figures::Figures, options::Options, servers::Servers, usage::Usage};
 
+/// How many are armed when the options do not say.
+const COUNT_DEFAULT: u64 = 100_000;
 /// The burst's occurrences are spread evenly over this time.
 const BURST: Duration = Duration::from_secs(5);
 /// How long the node is left alone to see what it uses.
@@ -60,21 +61,20 @@ fn document(number: u64, at: SystemTime) -> String {
 ///
 /// # Errors
 /// When anything fails, or an occurrence of the burst has not exactly one row and one execution.
-pub async fn run(run: &Run) -> Result<Value> {
-    let mut builder = Cluster::builder(run.nodes);
-    if let Some(binary) = &run.binary {
-        builder = builder.binary(binary);
-    }
-    let mut cluster = builder.start().await?;
-    let clients = clients(&cluster, run.clients).await?;
-    let empty = Usage::of(&cluster).await?;
-    let burst = run.burst.min(run.count);
-    let idle = run.count - burst;
+pub async fn run(name: &str, options: &Options) -> Result<Vec<Figures>> {
+    options.needs_own_servers(name)?;
+    let count = options.count.unwrap_or(COUNT_DEFAULT);
+    ensure!(count > 0, "--count: at least 1");
+    let mut servers = Servers::begin(options).await?;
+    let clients = clients(&servers, options.clients).await?;
+    let empty = Usage::of(&servers).await?;
+    let burst = options.burst.min(count);
+    let idle = count - burst;
     let far = wall_clock() + Duration::from_secs(1_000 * 24 * 3_600);
     let begun = Instant::now();
     arm(&clients, 0, idle, move |_| far).await?;
     let took = begun.elapsed();
-    let armed = Usage::of(&cluster).await?;
+    let armed = Usage::of(&servers).await?;
     // What is due late enough that it is armed before: at half the rate that was seen.
     let per_flow = took
         .checked_div(u32::try_from(idle.max(1))?)
@@ -89,61 +89,65 @@ pub async fn run(run: &Run) -> Result<Value> {
     arm(&clients, idle, burst, spread).await?;
     let took = begun.elapsed();
     tokio::time::sleep(SETTLE).await;
-    let before = Usage::of(&cluster).await?;
+    let before = Usage::of(&servers).await?;
     let looked = Instant::now();
     tokio::time::sleep(IDLE).await;
-    let after = Usage::of(&cluster).await?;
+    let after = Usage::of(&servers).await?;
     let idle_cpu = (after.cpu_seconds - before.cpu_seconds) / looked.elapsed().as_secs_f64();
-    let disk = folder_bytes(&cluster.node(1).data_dir)?;
+    let disk = servers.disk_bytes()?;
     let mut restart_ms = 0;
     let mut restarted = after;
-    if run.nodes == 1 {
+    if options.nodes == 1 {
+        let cluster = servers.own()?;
         cluster.node_mut(1).kill()?;
         let begun = Instant::now();
         cluster.restart(1).await?;
         restart_ms = begun.elapsed().as_millis() as u64;
-        restarted = Usage::of(&cluster).await?;
+        restarted = Usage::of(&servers).await?;
     }
     let left = due.duration_since(wall_clock());
     let left = left.context("arming took too long: the burst is over already")?;
     tokio::time::sleep(left).await;
-    let before = Usage::of(&cluster).await?;
-    let clients = self::clients(&cluster, run.clients).await?;
+    let before = Usage::of(&servers).await?;
+    let clients = self::clients(&servers, options.clients).await?;
     // Those that fall due last have fired: the rest is looked at without a hurry.
-    await_fired(&clients[0], run.count - 1).await?;
+    await_fired(&clients[0], count - 1).await?;
     let rows = ledger(&clients, idle, burst).await?;
-    let fired = Usage::of(&cluster).await?;
+    let fired = Usage::of(&servers).await?;
     let figures = lateness(&rows)?;
     let cpu_us = (fired.cpu_seconds - before.cpu_seconds) * 1e6;
     let mut result = json!({
-        "scenario": "schedules",
-        "nodes": run.nodes,
-        "clients": run.clients,
-        "armed": run.count,
-        "armed_per_s": (run.count as f64 / took.as_secs_f64()).round(),
+        "scenario": name,
+        "nodes": options.nodes,
+        "clients": options.clients,
+        "count": count,
+        "executions": burst,
+        "armed": count,
+        "armed_per_s": (count as f64 / took.as_secs_f64()).round(),
         "server_cpu_us_per_arming": ((armed.cpu_seconds - empty.cpu_seconds) * 1e6 / idle.max(1) as f64).round(),
         "rss_bytes_empty": empty.rss_bytes,
         "rss_bytes": after.rss_bytes,
         "rss_bytes_after_restart": restarted.rss_bytes,
         "rss_bytes_after_burst": fired.rss_bytes,
-        "disk_bytes_per_schedule": (disk as f64 / run.count as f64).round(),
+        "disk_bytes_per_schedule": (disk as f64 / count as f64).round(),
         "restart_after_kill_ms": restart_ms,
         "idle_cpu_percent": (idle_cpu * 1_000.0).round() / 10.0,
         "burst": burst,
         "server_cpu_us_per_firing_and_look": (cpu_us / burst.max(1) as f64).round(),
         "errors": 0,
     });
-    for (name, value) in figures {
-        result[name] = value;
+    for (key, value) in figures {
+        result[key] = value;
     }
-    Ok(result)
+    Ok(vec![result.as_object().cloned().unwrap_or_default()])
 }
 
-async fn clients(cluster: &Cluster, count: usize) -> Result<Vec<Client>> {
+async fn clients(servers: &Servers, count: u64) -> Result<Vec<Client>> {
+    let count = usize::try_from(count)?;
     let mut clients = Vec::new();
     // Many calls share a connection, but not all of them one.
-    for _ in 0..count.div_ceil(16) {
-        clients.push(cluster.client().await?);
+    for number in 0..count.div_ceil(16) {
+        clients.push(servers.client_number(number).await?);
     }
     Ok((0..count).map(|at| clients[at / 16].clone()).collect())
 }

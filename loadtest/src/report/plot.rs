@@ -1,0 +1,1 @@
+//! Small SVG plots.
