@@ -79,12 +79,26 @@ pub struct Running {
     pub(crate) engine: Engine,
 }
 
-/// Starts a node; returns when it is part of its cluster and serves requests. That may take as long as
-/// the other nodes of a new cluster are away; dropping the future gives up.
+/// Starts a node; returns when it is part of its cluster and serves requests.
 ///
 /// # Errors
 /// What is wrong with the ports, the data directory or the cluster.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
+    let never = CancellationToken::new();
+    let running = start_unless(config, &never).await?;
+    running.context("nobody told the node to stop")
+}
+
+/// Starts a node, unless it is told to stop before it is part of its cluster, which takes as long as
+/// the other nodes of a new cluster are away. Nothing runs any more when it returns `None`. Must be awaited
+/// to its end: RocksDB's threads end the process by a signal when it exits while they run.
+///
+/// # Errors
+/// What is wrong with the ports, the data directory or the cluster.
+pub async fn start_unless(
+    config: Config,
+    give_up: &CancellationToken,
+) -> anyhow::Result<Option<Running>> {
     let grpc = bind(config.grpc, "gRPC").await?;
     let http = bind(config.http, "HTTP").await?;
     let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
@@ -135,14 +149,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         close.clone(),
     )?);
     let own = own_member(&config, &replica, grpc_address, http_address);
-    if let Err(error) = become_member(&config, &engine, &replica, &own).await {
+    let member = tokio::select! {
+        member = become_member(&config, &engine, &replica, &own) => member.map(|()| true),
+        () = give_up.cancelled() => Ok(false),
+    };
+    if !matches!(member, Ok(true)) {
         // The data directory must be free again for whoever corrects the mistake.
         close.cancel();
         futures::future::join_all(ports).await;
         replica.stop().await;
         drop((replica, monitor));
         engine.stop().await;
-        return Err(error);
+        return member.map(|_| None);
     }
 
     let disk_low = Arc::new(AtomicBool::new(false));
@@ -195,7 +213,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .await;
     // The only one that sets it.
     let _ = monitor.node.set(Arc::clone(&node));
-    Ok(Running {
+    Ok(Some(Running {
         grpc: grpc_address,
         http: http_address,
         peer: replica.peer_address(),
@@ -207,7 +225,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         actors,
         stop,
         engine,
-    })
+    }))
 }
 
 impl Running {

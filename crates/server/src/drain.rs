@@ -11,8 +11,13 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
-use crate::{boot::Running, config::Config, telemetry};
+use crate::{
+    boot::{Running, start_unless},
+    config::Config,
+    telemetry::{self, Telemetry},
+};
 
 /// How long requests in hand may take after the streams were told to end.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,13 +41,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let deadline = config.drain_deadline;
     let node_id = config.node_id;
+    let give_up = CancellationToken::new();
+    let start = start_unless(config, &give_up);
+    tokio::pin!(start);
     let running = tokio::select! {
-        running = crate::boot::start(config) => running?,
+        running = &mut start => running?,
         () = signals.next() => {
             tracing::info!("told to stop before the node was part of its cluster");
-            return Ok(());
+            give_up.cancel();
+            // It may have become one just now: then it is drained below.
+            start.await?
         }
     };
+    let Some(running) = running else {
+        telemetry.stop().await;
+        return Ok(());
+    };
+    if give_up.is_cancelled() {
+        return end(running, deadline, signals, telemetry).await;
+    }
     tokio::select! {
         () = running.ready() => {
             let Running { grpc, http, peer, .. } = &running;
@@ -51,6 +68,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
         () = signals.next() => {}
     }
+    end(running, deadline, signals, telemetry).await
+}
+
+/// Drains the node, unless its deadline or a second signal ends the process before.
+async fn end(
+    running: Running,
+    deadline: Duration,
+    mut signals: Signals,
+    telemetry: Telemetry,
+) -> anyhow::Result<()> {
     tracing::info!("draining");
     tokio::select! {
         drained = timeout(deadline, running.drain()) => if drained.is_err() {

