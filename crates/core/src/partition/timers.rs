@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tidemill_rows::{
     journal::kind,
     key::{self, Table, after_prefix},
-    table::{ExecutionState, StepState, Timer, TimerKind, timer_key, timer_of_key, timers_from},
+    table::{ExecutionState, StepState, Timer, TimerKind, timer_key, timer_key_in, timer_of_key},
 };
 use tidemill_types::{
-    FlowId, Timestamp,
+    ExecutionId, FlowId, StepId, Timestamp,
     limits::{TIMERS_LOADED_MAX, TIMERS_PER_TURN_MAX},
 };
 
@@ -19,12 +19,13 @@ use crate::ledger::{Damage, Rows};
 /// How far ahead timers are read. Longer costs memory, shorter costs reads.
 const HORIZON_MS: u64 = 60_000;
 
-/// Timers due before `loaded_until` are all in memory; later ones are in rows only.
+/// Timers before the boundary are all in memory; the others are in rows only.
 #[derive(Debug)]
 pub(super) struct Timers {
     near: BTreeSet<Timer>,
-    loaded_until: Timestamp,
-    /// There may be timers in rows beyond `loaded_until`.
+    /// A timer and not a time: a million may be due at one instant.
+    boundary: Timer,
+    /// There may be timers in rows from the boundary on.
     has_more: bool,
 }
 
@@ -32,16 +33,28 @@ impl Default for Timers {
     fn default() -> Self {
         Self {
             near: BTreeSet::new(),
-            loaded_until: Timestamp(i64::MIN),
+            boundary: first_of(Timestamp(i64::MIN)),
             has_more: true,
         }
+    }
+}
+
+/// Before every timer that is due then.
+fn first_of(due: Timestamp) -> Timer {
+    Timer {
+        due,
+        step: StepId {
+            execution: ExecutionId([0; 16]),
+            step: 0,
+        },
+        kind: TimerKind::Retry,
     }
 }
 
 impl Timers {
     /// When the next one is due, or when more are to be read.
     pub fn next_due(&self) -> Option<Timestamp> {
-        let load_at = self.has_more.then_some(self.loaded_until);
+        let load_at = self.has_more.then_some(self.boundary.due);
         self.near
             .first()
             .map(|timer| timer.due)
@@ -49,27 +62,41 @@ impl Timers {
             .chain(load_at)
             .min()
     }
+
+    /// Its row is or will be there.
+    fn add(&mut self, timer: Timer) {
+        if timer >= self.boundary {
+            self.has_more = true;
+            return;
+        }
+        self.near.insert(timer);
+        // New ones within the horizon may be many too; the later half is read again when its time comes.
+        if self.near.len() > 2 * TIMERS_LOADED_MAX
+            && let Some(middle) = self.near.iter().nth(TIMERS_LOADED_MAX).copied()
+        {
+            self.near.split_off(&middle);
+            self.boundary = middle;
+            self.has_more = true;
+        }
+    }
 }
 
 impl Partition {
+    #[cfg(test)]
+    pub(super) fn timers_in_memory(&self) -> usize {
+        self.timers.near.len()
+    }
+
     pub(super) fn add_timer(&mut self, timer: Timer) {
         self.ledger.put_fresh(timer_key(&timer), Bytes::new());
-        if timer.due < self.timers.loaded_until {
-            self.timers.near.insert(timer);
-        } else {
-            self.timers.has_more = true;
-        }
+        self.timers.add(timer);
     }
 
     /// Adds a timer that may be there already.
     pub(super) fn add_repeated_timer(&mut self, timer: Timer) {
         // Not as a fresh row: when it fires within this batch, the row from before must go too.
         self.ledger.put(timer_key(&timer), Bytes::new());
-        if timer.due < self.timers.loaded_until {
-            self.timers.near.insert(timer);
-        } else {
-            self.timers.has_more = true;
-        }
+        self.timers.add(timer);
     }
 
     pub(super) fn remove_timer(&mut self, timer: Timer) {
@@ -81,7 +108,11 @@ impl Partition {
     pub(super) fn fire_timers(&mut self, rows: &dyn Rows) -> Result<(), Damage> {
         let now = self.ledger.now();
         for _ in 0..TIMERS_PER_TURN_MAX {
-            if self.timers.has_more && now >= self.timers.loaded_until {
+            // All in memory come before the boundary.
+            if self.timers.near.is_empty()
+                && self.timers.has_more
+                && now >= self.timers.boundary.due
+            {
                 self.load_timers(rows)?;
             }
             let Some(timer) = self
@@ -104,40 +135,26 @@ impl Partition {
         let until = self.ledger.now().plus_millis(HORIZON_MS);
         let prefix = key::prefix(partition, Table::Timer);
         let end = after_prefix(&prefix).expect("a table's prefix is not all 0xff");
-        let from = if self.timers.loaded_until == Timestamp(i64::MIN) {
+        let boundary = self.timers.boundary;
+        let from = if boundary.due == Timestamp(i64::MIN) {
             key::start(partition, Table::Timer, 0).freeze()
         } else {
-            timers_from(partition, self.timers.loaded_until)
+            timer_key_in(partition, &boundary)
         };
         // One more than is taken, to know whether there are more.
         let found = self.ledger.scan(rows, &from, &end, TIMERS_LOADED_MAX + 1)?;
-        let mut loaded_until = until;
-        let mut has_more = false;
+        self.timers.boundary = first_of(until);
+        self.timers.has_more = false;
         for (at, (key, _)) in found.iter().enumerate() {
             let timer =
                 timer_of_key(key).ok_or_else(|| Damage::Missing("a timer's parts".into()))?;
-            // Timers of one instant stay together: the boundary is a time, not a key.
-            let is_full = at >= TIMERS_LOADED_MAX;
-            if is_full || timer.due >= until {
-                has_more = true;
-                if is_full {
-                    loaded_until = loaded_until.min(timer.due);
-                }
+            if at >= TIMERS_LOADED_MAX || timer.due >= until {
+                self.timers.boundary = timer.min(self.timers.boundary);
+                self.timers.has_more = true;
                 break;
             }
             self.timers.near.insert(timer);
         }
-        if loaded_until <= self.timers.loaded_until {
-            // More timers of one instant than are read at once: read all of that instant.
-            loaded_until = Timestamp(self.timers.loaded_until.0 + 1);
-            let to = timers_from(partition, loaded_until);
-            for (key, _) in self.ledger.scan(rows, &from, &to, usize::MAX)? {
-                self.timers.near.extend(timer_of_key(&key));
-            }
-        }
-        self.timers.near.retain(|timer| timer.due < loaded_until);
-        self.timers.loaded_until = loaded_until;
-        self.timers.has_more = has_more;
         Ok(())
     }
 

@@ -53,18 +53,16 @@ fn ordered(time: Timestamp) -> u64 {
     (time.0 as u64) ^ (1 << 63)
 }
 
-/// First key of timers due at or after `due`.
-#[must_use]
-pub fn timers_from(partition: PartitionId, due: Timestamp) -> Key {
-    let mut key = key::start(partition, Table::Timer, 8);
-    key.put_u64(ordered(due));
-    key.freeze()
-}
-
 /// The key of a timer.
 #[must_use]
 pub fn timer_key(timer: &Timer) -> Key {
-    let mut key = key::start(timer.step.execution.partition(), Table::Timer, 29);
+    timer_key_in(timer.step.execution.partition(), timer)
+}
+
+/// Its key in a partition, whatever its execution's id says: a place to read from.
+#[must_use]
+pub fn timer_key_in(partition: PartitionId, timer: &Timer) -> Key {
+    let mut key = key::start(partition, Table::Timer, 29);
     key.put_u64(ordered(timer.due));
     key.put_slice(&timer.step.execution.0);
     key.put_u32(timer.step.step);
