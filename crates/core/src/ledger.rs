@@ -5,7 +5,7 @@
 //! flight, then into the applied rows. It never decides anything.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     ops::Bound,
 };
 
@@ -81,10 +81,11 @@ impl Pending {
     }
 }
 
+/// A batch that is proposed and not known to be applied.
 #[derive(Debug)]
 struct InFlight {
     seq: u64,
-    value: Option<Bytes>,
+    changes: BTreeMap<Key, Pending>,
 }
 
 /// See the module.
@@ -98,8 +99,9 @@ pub struct Ledger {
     journal: Vec<(Key, Bytes)>,
     /// Of `pending`, `ranges` and `journal`.
     bytes: usize,
-    in_flight: BTreeMap<Key, InFlight>,
-    in_flight_keys: VecDeque<(u64, Vec<Key>)>,
+    /// Oldest first, and few: each is looked through as it is, which is cheaper than to merge them and to
+    /// take them apart again.
+    in_flight: VecDeque<InFlight>,
 }
 
 impl Ledger {
@@ -137,8 +139,7 @@ impl Ledger {
             ranges: Vec::new(),
             journal: Vec::new(),
             bytes: 0,
-            in_flight: BTreeMap::new(),
-            in_flight_keys: VecDeque::new(),
+            in_flight: VecDeque::new(),
         })
     }
 
@@ -167,14 +168,12 @@ impl Ledger {
 
     /// Writes a row.
     pub fn put(&mut self, key: Key, value: Bytes) {
-        let fresh = self.pending.get(&key).is_some_and(|p| p.fresh);
-        self.set(key, Some(value), fresh);
+        self.set(key, Some(value), false);
     }
 
     /// Writes a row under a key that is known not to exist, applied or in flight.
     pub fn put_fresh(&mut self, key: Key, value: Bytes) {
-        let fresh = self.pending.get(&key).is_none_or(|p| p.fresh);
-        self.set(key, Some(value), fresh);
+        self.set(key, Some(value), true);
     }
 
     /// Deletes a row.
@@ -186,12 +185,23 @@ impl Ledger {
         }
     }
 
-    fn set(&mut self, key: Key, value: Option<Bytes>, fresh: bool) {
-        let pending = Pending { value, fresh };
-        self.bytes += key.len() + pending.len();
-        let len = key.len();
-        if let Some(before) = self.pending.insert(key, pending) {
-            self.bytes -= len + before.len();
+    /// `is_new`: whether the key is fresh when this batch has not touched it before.
+    fn set(&mut self, key: Key, value: Option<Bytes>, is_new: bool) {
+        match self.pending.entry(key) {
+            Entry::Vacant(vacant) => {
+                let pending = Pending {
+                    value,
+                    fresh: is_new,
+                };
+                self.bytes += vacant.key().len() + pending.len();
+                vacant.insert(pending);
+            }
+            Entry::Occupied(mut occupied) => {
+                let pending = occupied.get_mut();
+                self.bytes -= pending.len();
+                pending.value = value;
+                self.bytes += pending.len();
+            }
         }
     }
 
@@ -230,8 +240,10 @@ impl Ledger {
         if let Some(pending) = self.pending.get(key) {
             return Ok(pending.value.clone());
         }
-        if let Some(in_flight) = self.in_flight.get(key) {
-            return Ok(in_flight.value.clone());
+        for batch in self.in_flight.iter().rev() {
+            if let Some(change) = batch.changes.get(key) {
+                return Ok(change.value.clone());
+            }
         }
         Ok(rows.get(key)?)
     }
@@ -269,11 +281,11 @@ impl Ledger {
                 Bound::Included(start.as_slice()),
                 Bound::Excluded(end.as_slice()),
             );
-            for (key, change) in self.in_flight.range::<[u8], _>(range) {
-                overlay(&mut found, key, change.value.as_ref());
-            }
-            for (key, change) in self.pending.range::<[u8], _>(range) {
-                overlay(&mut found, key, change.value.as_ref());
+            let in_flight = self.in_flight.iter().map(|batch| &batch.changes);
+            for changes in in_flight.chain([&self.pending]) {
+                for (key, change) in changes.range::<[u8], _>(range) {
+                    overlay(&mut found, key, change.value.as_ref());
+                }
             }
             if complete || found.len() >= limit {
                 return Ok(found.into_iter().take(limit).collect());
@@ -323,49 +335,29 @@ impl Ledger {
                 .into_iter()
                 .map(|(from, to)| Mutation::DeleteRange { from, to }),
         );
-        let mut keys = Vec::with_capacity(pending.len());
-        for (key, Pending { value, .. }) in pending {
-            self.in_flight.insert(
-                key.clone(),
-                InFlight {
-                    seq,
-                    value: value.clone(),
-                },
-            );
-            keys.push(key.clone());
-            mutations.push(match value {
+        mutations.extend(pending.iter().map(|(key, change)| {
+            let key = key.clone();
+            match change.value.clone() {
                 Some(value) => Mutation::Put { key, value },
                 None => Mutation::Delete { key },
-            });
-        }
+            }
+        }));
         mutations.extend(
             journal
                 .into_iter()
                 .map(|(key, value)| Mutation::Put { key, value }),
         );
-        self.in_flight_keys.push_back((seq, keys));
+        self.in_flight.push_back(InFlight {
+            seq,
+            changes: pending,
+        });
         mutations
     }
 
     /// Batches up to number `seq` are applied: the rows speak for themselves now.
     pub fn applied(&mut self, seq: u64) {
-        while self
-            .in_flight_keys
-            .front()
-            .is_some_and(|(first, _)| *first <= seq)
-        {
-            let Some((batch, keys)) = self.in_flight_keys.pop_front() else {
-                return;
-            };
-            for key in keys {
-                if self
-                    .in_flight
-                    .get(&key)
-                    .is_some_and(|change| change.seq == batch)
-                {
-                    self.in_flight.remove(&key);
-                }
-            }
+        while self.in_flight.front().is_some_and(|batch| batch.seq <= seq) {
+            self.in_flight.pop_front();
         }
     }
 }
