@@ -37,8 +37,8 @@ use tidemill_rows::{
 use tidemill_types::{
     ExecutionId, FlowId, PartitionId, StepId, Timestamp,
     limits::{
-        EXECUTIONS_HYDRATED_MAX, MESSAGE_BYTES_DEFAULT, ROWS_FORGOTTEN_PER_TURN_MAX,
-        STEPS_ENDED_PER_TURN_MAX,
+        EXECUTIONS_HYDRATED_MAX, LEDGER_KEPT_MS_DEFAULT, MESSAGE_BYTES_DEFAULT,
+        ROWS_FORGOTTEN_PER_TURN_MAX, STEPS_ENDED_PER_TURN_MAX,
     },
 };
 
@@ -64,6 +64,8 @@ pub struct PartitionConfig {
     pub rows_forgotten_per_turn: usize,
     /// How long it is remembered that a flow was deleted: longer than a word about it can be on its way.
     pub deleted_flow_kept_ms: u64,
+    /// How long the ledger rows of occurrences are kept.
+    pub ledger_kept_ms: u64,
 }
 
 impl Default for PartitionConfig {
@@ -76,6 +78,7 @@ impl Default for PartitionConfig {
             steps_ended_per_turn: STEPS_ENDED_PER_TURN_MAX,
             rows_forgotten_per_turn: ROWS_FORGOTTEN_PER_TURN_MAX,
             deleted_flow_kept_ms: HOUR_MS,
+            ledger_kept_ms: LEDGER_KEPT_MS_DEFAULT,
         }
     }
 }

@@ -67,6 +67,8 @@ pub mod kind {
     /// A flow was deleted.
     pub const FLOW_DELETED: &str = "flow.deleted";
     /// The last rows of a deleted flow are gone from its home partition.
+    /// Ledger rows older than they are kept were removed; the number says how many.
+    pub const LEDGER_TRIMMED: &str = "schedule.ledger_trimmed";
     pub const FLOW_FORGOTTEN: &str = "flow.forgotten";
     /// A version was published.
     pub const FLOW_PUBLISHED: &str = "flow.published";

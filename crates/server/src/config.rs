@@ -70,6 +70,8 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// How long finished executions are kept by default.
     pub retention: Duration,
+    /// How long the ledger rows of occurrences are kept.
+    pub ledger_retention: Duration,
     /// How many webhook requests of all flows this node takes; none: any number.
     pub webhook_tenant_rate: Option<Rate>,
     /// How many of each flow that says nothing else; none: any number.
@@ -237,6 +239,7 @@ impl Config {
         PartitionConfig {
             message_bytes_max: self.message_bytes_max,
             retention_ms: u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX),
+            ledger_kept_ms: u64::try_from(self.ledger_retention.as_millis()).unwrap_or(u64::MAX),
             ..PartitionConfig::default()
         }
     }
@@ -305,6 +308,11 @@ impl fmt::Display for Config {
         )?;
         writeln!(f, "limits.message = \"{}\"", bytes(self.message_bytes_max))?;
         writeln!(f, "limits.retention = \"{}\"", duration(self.retention))?;
+        writeln!(
+            f,
+            "limits.ledger_retention = \"{}\"",
+            duration(self.ledger_retention)
+        )?;
         let rate = |rate: Option<Rate>| rate.map_or_else(|| "none".to_owned(), |r| r.to_string());
         writeln!(
             f,

@@ -200,6 +200,11 @@ pub const EXECUTIONS_HYDRATED_MAX: usize = 20_000;
 pub const TIMERS_LOADED_MAX: usize = 10_000;
 /// Most plans kept compiled.
 pub const PLANS_CACHED_MAX: usize = 10_000;
+/// How long the ledger rows of occurrences are kept when the configuration does not say: 400 days, so that
+/// what happened a year ago can be seen.
+pub const LEDGER_KEPT_MS_DEFAULT: u64 = 400 * 24 * 60 * 60 * 1_000;
+/// Most ledger rows of one flow removed in one turn because of their age.
+pub const LEDGER_ROWS_TRIMMED_PER_TURN_MAX: usize = 256;
 /// Most due timers handled in one turn, so that a backlog does not hold up everything else.
 pub const TIMERS_PER_TURN_MAX: usize = 1_000;
 

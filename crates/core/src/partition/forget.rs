@@ -1,4 +1,4 @@
-//! `Forget`: a flow was deleted, and its rows go: node states, plans, and at last what is known of its
+//! `Forget`: a flow was deleted, and its rows go: node states, plans, its schedule's ledger, and at last what is known of its
 //! activations.
 //!
 //! Executions of it need their plan as long as they are kept, so nothing goes before the last of them
@@ -10,8 +10,9 @@ use tidemill_rows::{
     journal::{JournalRecord, kind},
     key::after_prefix,
     table::{
-        ArmedFlowRow, Timer, TimerKind, armed_flow_key, executions_of_flow_prefix,
-        node_states_prefix, plan_versions_prefix,
+        ArmedFlowRow, Timer, TimerKind, armed_flow_key, backfills_prefix,
+        executions_of_flow_prefix, node_states_prefix, occurrences_prefix, plan_versions_prefix,
+        schedule_control_key,
     },
 };
 use tidemill_types::{ExecutionId, FlowId, StepId, Timestamp};
@@ -89,7 +90,13 @@ impl Partition {
             return Ok(());
         };
         let mut left = self.config.rows_forgotten_per_turn;
-        for prefix in [node_states_prefix(flow), plan_versions_prefix(flow)] {
+        for prefix in [
+            node_states_prefix(flow),
+            plan_versions_prefix(flow),
+            // A backfill's row speaks of occurrences, so it goes first.
+            backfills_prefix(flow),
+            occurrences_prefix(flow),
+        ] {
             let to = after_prefix(&prefix).expect("a table's prefix is not all 0xff");
             for (key, _) in self.ledger.scan(rows, &prefix, &to, left)? {
                 self.ledger.delete(key);
@@ -112,6 +119,7 @@ impl Partition {
             self.forget_later(flow, row, kept_ms - kept_for);
             return Ok(());
         }
+        self.ledger.delete(schedule_control_key(flow));
         self.ledger.delete(armed_flow_key(flow));
         self.flows.remove(&flow);
         self.ledger.record(JournalRecord {

@@ -9,6 +9,7 @@ mod backfill;
 mod control;
 mod firing;
 mod manual;
+mod trim;
 
 use tidemill_rows::{
     Stored,
@@ -240,6 +241,7 @@ impl Partition {
             schedule,
         };
         self.decide(armed, &mut row, &pending, is_all, rows)?;
+        self.trim_ledger(flow, &mut row, rows)?;
         self.set_next(flow, &mut row, schedule, after_ms, not_before);
         self.ledger.put(schedule_key(flow), row.to_bytes());
         Ok(())

@@ -38,6 +38,8 @@ stored! {
         paused_at: Option<Timestamp> = 7,
         /// A backfill of this flow is under way.
         backfilling: bool = 8,
+        /// When to look for ledger rows that are older than they are kept.
+        trim_at: Timestamp = 9,
     }
 }
 

@@ -132,6 +132,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         "How long a finished execution is kept when its flow does not say.",
     ),
     option(
+        "limits.ledger_retention",
+        "TIDEMILL_LIMITS_LEDGER_RETENTION",
+        "400d",
+        "How long it is kept what became of a schedule's occurrences. The journal keeps it for ever.",
+    ),
+    option(
         "webhook.tenant_rate",
         "TIDEMILL_WEBHOOK_TENANT_RATE",
         "none",

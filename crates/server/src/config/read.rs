@@ -75,6 +75,7 @@ fn read(r: &mut Reader<'_>) -> Config {
         state_memory_bytes: r.size("storage.state_memory"),
         message_bytes_max: r.size("limits.message"),
         retention: r.duration("limits.retention"),
+        ledger_retention: r.duration("limits.ledger_retention"),
         webhook_tenant_rate: r.measured("webhook.tenant_rate", Rate::parse),
         webhook_flow_rate: r.measured("webhook.flow_rate", Rate::parse),
         webhook_secrets: r.secrets(),
@@ -361,15 +362,20 @@ fn check(config: &Config, problems: &mut Vec<String>) {
             units::show_bytes(MESSAGE_BYTES_MAX as u64)
         ),
     );
-    let retention = u64::try_from(config.retention.as_millis()).unwrap_or(u64::MAX);
-    refuse(
-        retention > FLOW_DURATION_MS_MAX,
-        format!(
-            "limits.retention: {} is not allowed: at most {}",
-            FlowDuration::from_ms(retention),
-            FlowDuration::from_ms(FLOW_DURATION_MS_MAX)
-        ),
-    );
+    for (key, value) in [
+        ("limits.retention", config.retention),
+        ("limits.ledger_retention", config.ledger_retention),
+    ] {
+        let kept = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
+        refuse(
+            kept > FLOW_DURATION_MS_MAX,
+            format!(
+                "{key}: {} is not allowed: at most {}",
+                FlowDuration::from_ms(kept),
+                FlowDuration::from_ms(FLOW_DURATION_MS_MAX)
+            ),
+        );
+    }
     const MIB: usize = 1 << 20;
     for (key, value) in [
         ("storage.block_cache", config.block_cache_bytes),

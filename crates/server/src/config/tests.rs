@@ -102,6 +102,10 @@ fn each_problem_is_named() {
         ),
         ("[limits]\nretention = \"9999w\"", "limits.retention:"),
         (
+            "[limits]\nledger_retention = \"9999w\"",
+            "limits.ledger_retention:",
+        ),
+        (
             "[drain]\ndeadline = \"2h\"",
             "drain.deadline: 2h is not allowed",
         ),

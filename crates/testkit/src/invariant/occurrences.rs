@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde_json::Value;
 use tidemill_core::memory::MemoryRows;
 use tidemill_rows::{
@@ -13,9 +14,9 @@ use tidemill_rows::{
     journal::{JournalRecord, kind},
     key::{PREFIX_LEN, Table},
     table::{
-        BackfillRow, BackfillState, OccurrenceKind, OccurrenceOutcome, OccurrenceRow,
-        PlanVersionRow, ScheduleRow, Timer, TimerKind, backfill_occurrence_key, occurrence_key,
-        occurrence_of_key, plan_version_key, schedule_key, timer_key,
+        ArmedFlowRow, BackfillRow, BackfillState, OccurrenceKind, OccurrenceOutcome, OccurrenceRow,
+        PlanVersionRow, ScheduleRow, Timer, TimerKind, armed_flow_key, backfill_occurrence_key,
+        occurrence_key, occurrence_of_key, plan_version_key, schedule_key, timer_key,
     },
 };
 use tidemill_types::{ExecutionId, FlowId, PartitionId, StepId, Timestamp};
@@ -73,8 +74,12 @@ impl Occurrences {
     ) -> Checked {
         let mut written = Vec::new();
         for mutation in &batch.mutations {
-            if mutation.key()[2] == Table::Occurrence as u8 {
-                written.push(self.on_row(mutation)?);
+            if mutation.key()[2] != Table::Occurrence as u8 {
+                continue;
+            }
+            match mutation {
+                Mutation::Put { key, value } => written.push(self.on_row(key, value)?),
+                _ => self.on_deletion(mutation.key(), records, rows)?,
             }
         }
         for record in records {
@@ -84,10 +89,7 @@ impl Occurrences {
     }
 
     /// A row of the ledger is written.
-    fn on_row(&mut self, mutation: &Mutation) -> Result<(Key, i64, OccurrenceRow), Violation> {
-        let Mutation::Put { key, value } = mutation else {
-            return Err(Violation::new(NAME, "a ledger row was deleted"));
-        };
+    fn on_row(&mut self, key: &Key, value: &Bytes) -> Result<(Key, i64, OccurrenceRow), Violation> {
         let row: OccurrenceRow = view::decode(key, value.clone())?;
         let fires = matches!(
             row.outcome,
@@ -123,6 +125,24 @@ impl Occurrences {
         Ok((key.clone(), at.as_millis(), row))
     }
 
+    /// Rows go with their flow only: the simulation is too short for their own retention.
+    fn on_deletion(&mut self, key: &Key, records: &[JournalRecord], rows: &MemoryRows) -> Checked {
+        let flow = flow_of(key);
+        let row: Option<ArmedFlowRow> = view::row(rows, &armed_flow_key(flow))?;
+        let is_going = match row {
+            Some(row) => row.deleted_at.is_some(),
+            None => records
+                .iter()
+                .any(|record| record.kind == kind::FLOW_FORGOTTEN && record.flow == Some(flow)),
+        };
+        if !is_going {
+            return violation(format!("a ledger row of {flow} was deleted"));
+        }
+        *self.counts.entry("occurrences forgotten").or_default() += 1;
+        self.rows.remove(key);
+        Ok(())
+    }
+
     /// The journal tells of something.
     fn on_record(&mut self, record: &JournalRecord, rows: &MemoryRows) -> Checked {
         let Some(flow) = record.flow else {
@@ -139,6 +159,13 @@ impl Occurrences {
                         queued_ms: None,
                     };
                     self.armed.insert(flow, armed);
+                }
+                Ok(())
+            }
+            kind::FLOW_FORGOTTEN => {
+                self.paused.remove(&flow);
+                if self.rows.keys().any(|key| flow_of(key) == flow) {
+                    return violation(format!("rows of {flow} are left, which is forgotten"));
                 }
                 Ok(())
             }
@@ -303,6 +330,11 @@ impl Occurrences {
     }
 }
 
+fn flow_of(key: &[u8]) -> FlowId {
+    let id = &key[PREFIX_LEN..PREFIX_LEN + 16];
+    FlowId(id.try_into().unwrap_or_default())
+}
+
 /// A backfill that is done has dealt with each occurrence of its range.
 fn backfill(key: &[u8], row: &BackfillRow, rows: &MemoryRows) -> Checked {
     if row.state != BackfillState::Done {
@@ -312,11 +344,7 @@ fn backfill(key: &[u8], row: &BackfillRow, rows: &MemoryRows) -> Checked {
         return violation(format!("a backfill is done: {row:?}"));
     }
     // Its flow may have another interval by now: what it has decided is told by its own rows.
-    let flow = FlowId(
-        key[PREFIX_LEN..PREFIX_LEN + 16]
-            .try_into()
-            .unwrap_or_default(),
-    );
+    let flow = flow_of(key);
     let in_range = view::with_prefix(rows, &tidemill_rows::table::occurrences_prefix(flow));
     let in_range = in_range
         .iter()

@@ -72,6 +72,7 @@ impl Kind for Partition {
             steps_ended_per_turn: 2,
             rows_forgotten_per_turn: 1,
             deleted_flow_kept_ms: 30_000,
+            ..PartitionConfig::default()
         }
     }
 

@@ -220,6 +220,27 @@ fn a_deleted_flow_leaves_nothing_once_its_executions_are_gone() {
 }
 
 #[test]
+fn the_ledger_of_a_deleted_flow_goes_too() {
+    let mut bench = Bench::sliced(0);
+    let flow = bench.arm(&super::scheduling::every_second(", overlap: skip"));
+    for _ in 0..7 {
+        bench.advance(1_000);
+    }
+    assert_eq!(bench.count(Table::Occurrence), 7);
+    let ledger = bench.ledger_of(flow);
+    let run = ledger[0].1.execution.expect("the first fired");
+    bench.disarm_newest(flow);
+    assert!(bench.cancel(run, "stop"));
+    bench.forget(flow);
+    for _ in 0..100 {
+        bench.advance(1_000);
+    }
+    for table in [Table::Occurrence, Table::ArmedFlow, Table::Execution] {
+        assert_eq!(bench.count(table), 0, "{table:?}");
+    }
+}
+
+#[test]
 fn very_many_rows_of_a_deleted_flow_go_in_slices() {
     let mut bench = Bench::sliced(1);
     let nodes: Vec<String> = (0..25)

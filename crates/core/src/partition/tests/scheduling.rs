@@ -3,6 +3,7 @@
 use tidemill_rows::table::{
     OccurrenceOutcome, OccurrenceRow, occurrence_of_key, occurrences_prefix,
 };
+use tidemill_types::limits::LEDGER_ROWS_TRIMMED_PER_TURN_MAX;
 
 use super::*;
 
@@ -229,4 +230,39 @@ fn a_gap_that_skips_leaves_a_row() {
         "{}",
         skipped[0].reason
     );
+}
+
+#[test]
+fn rows_go_some_at_a_time_when_they_are_older_than_they_are_kept() {
+    const KEPT_MS: i64 = 2 * 60 * 60 * 1_000;
+    let mut bench = Bench::with_config(PartitionConfig {
+        ledger_kept_ms: KEPT_MS as u64,
+        ..PartitionConfig::default()
+    });
+    let flow = bench.arm(&format!(
+        "{}trigger:\n  schedule: {{every: 10s, overlap: skip}}\n",
+        chain(1)
+    ));
+    let mut before = 0;
+    for _ in 0..8 * 60 * 6 {
+        bench.advance(10_000);
+        let now = bench.ledger_of(flow).len();
+        assert!(
+            now + LEDGER_ROWS_TRIMMED_PER_TURN_MAX > before,
+            "{before} to {now}"
+        );
+        before = now;
+    }
+    let ledger = bench.ledger_of(flow);
+    let oldest_ms = bench.now.as_millis() - ledger[0].0;
+    // Looked at once an hour; more than one slice may be due then.
+    assert!(oldest_ms >= KEPT_MS, "{oldest_ms}");
+    assert!(oldest_ms <= KEPT_MS + 65 * 60 * 1_000, "{oldest_ms}");
+    let trimmed: u64 = bench
+        .journal()
+        .iter()
+        .filter(|record| record.kind == kind::LEDGER_TRIMMED)
+        .map(|record| record.number)
+        .sum();
+    assert_eq!(trimmed as usize + ledger.len(), 8 * 60 * 6);
 }
