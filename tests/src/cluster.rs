@@ -13,6 +13,7 @@ use crate::{
     Cli, Node,
     binary::tidemill_binary,
     journal::Chain,
+    node::Launcher,
     ports::free_port,
     wait::{until, within},
 };
@@ -179,6 +180,7 @@ impl Cluster {
             config: folder.join("node.toml"),
             log: folder.join("log"),
             binary: self.binary.clone(),
+            launcher: Launcher::default(),
             process: None,
         })
     }

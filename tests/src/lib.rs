@@ -5,6 +5,7 @@
 //! running. Must never reach into a node but by what a user has: its ports, its files, signals. Waits
 //! for conditions, each with a deadline; a pause only spaces two looks at one.
 
+pub mod campaign;
 pub mod cli;
 pub mod cluster;
 pub mod damage;

@@ -37,7 +37,17 @@ pub struct Node {
     /// What it printed, over all its lives.
     pub log: PathBuf,
     pub(crate) binary: PathBuf,
+    pub(crate) launcher: Launcher,
     pub(crate) process: Option<Child>,
+}
+
+/// How a process is started, if not simply.
+#[derive(Clone, Debug, Default)]
+pub struct Launcher {
+    /// Words before the binary, of a program that becomes the binary (such as `nsenter`).
+    pub before: Vec<String>,
+    /// Environment variables.
+    pub variables: Vec<(String, String)>,
 }
 
 impl Node {
@@ -60,7 +70,14 @@ impl Node {
     pub fn launch(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "node {} runs already", self.id);
         let log = open_log(&self.log)?;
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.launcher.before.split_first() {
+            None => Command::new(&self.binary),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(&self.binary);
+                command
+            }
+        };
         command.arg("server").arg("--config").arg(&self.config);
         // What is set in the tester's shell must not override the node's file.
         for (name, _) in std::env::vars_os() {
@@ -69,6 +86,7 @@ impl Node {
             }
         }
         let child = command
+            .envs(self.launcher.variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

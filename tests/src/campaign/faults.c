@@ -1,0 +1,79 @@
+/* Preloaded into a server by the fault campaign. The file named by TM_FAULTS holds two 64-bit words that the
+ * campaign may change at any time: nanoseconds to add to the wall clock, and 1 when fsync fails with EIO.
+ * The monotonic clock is left alone, and so are waits: an absolute deadline by the wall clock is moved back. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile int64_t *words;
+static int (*real_clock)(clockid_t, struct timespec *);
+static int (*real_timedwait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+static int (*real_fsync)(int);
+static int (*real_fdatasync)(int);
+
+__attribute__((constructor)) static void begin(void) {
+  real_clock = dlsym(RTLD_NEXT, "clock_gettime");
+  real_timedwait = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
+  if (!real_timedwait) real_timedwait = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
+  real_fsync = dlsym(RTLD_NEXT, "fsync");
+  real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
+  const char *path = getenv("TM_FAULTS");
+  int fd = path ? open(path, O_RDONLY) : -1;
+  if (fd < 0) return;
+  void *map = mmap(0, 16, PROT_READ, MAP_SHARED, fd, 0);
+  if (map != MAP_FAILED) words = map;
+  close(fd);
+}
+
+static void add(struct timespec *t, int64_t ns) {
+  int64_t all = (int64_t)t->tv_sec * 1000000000 + t->tv_nsec + ns;
+  t->tv_sec = all / 1000000000;
+  t->tv_nsec = all % 1000000000;
+}
+
+int clock_gettime(clockid_t id, struct timespec *t) {
+  if (!real_clock) real_clock = dlsym(RTLD_NEXT, "clock_gettime");
+  int done = real_clock(id, t);
+  if (done == 0 && words && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) add(t, words[0]);
+  return done;
+}
+
+int gettimeofday(struct timeval *tv, void *zone) {
+  (void)zone;
+  struct timespec t;
+  int done = clock_gettime(CLOCK_REALTIME, &t);
+  tv->tv_sec = t.tv_sec;
+  tv->tv_usec = t.tv_nsec / 1000;
+  return done;
+}
+
+time_t time(time_t *out) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  if (out) *out = t.tv_sec;
+  return t.tv_sec;
+}
+
+int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *until) {
+  struct timespec t = *until;
+  if (words) add(&t, -words[0]);
+  return real_timedwait(c, m, &t);
+}
+
+int fsync(int fd) {
+  if (words && words[1]) { errno = EIO; return -1; }
+  return real_fsync(fd);
+}
+
+int fdatasync(int fd) {
+  if (words && words[1]) { errno = EIO; return -1; }
+  return real_fdatasync(fd);
+}
