@@ -14,7 +14,7 @@ use crate::{
 
 /// What the table can be told.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Bench {
+pub struct TableOptions {
     /// How long each load is measured.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub duration: Duration,
@@ -39,7 +39,7 @@ pub struct Bench {
 }
 
 /// The table's rows.
-fn rows(bench: &Bench) -> Vec<(Scenario, Options)> {
+fn rows(bench: &TableOptions) -> Vec<(Scenario, Options)> {
     let mut rows = Vec::new();
     let plain = Options {
         duration: bench.duration,
@@ -55,7 +55,10 @@ fn rows(bench: &Bench) -> Vec<(Scenario, Options)> {
         };
         change(&mut options);
         if bench.tiny {
-            options.duration = (options.duration / 100).max(Duration::from_millis(300));
+            options.duration = match scenario {
+                Scenario::Recovery => Duration::from_secs(3),
+                _ => (options.duration / 100).max(Duration::from_millis(300)),
+            };
             options.warm_up = Duration::from_millis(100);
             options.count = options.count.map(|count| (count / 100).max(20));
             options.clients = options.clients.min(16);
@@ -76,6 +79,12 @@ fn rows(bench: &Bench) -> Vec<(Scenario, Options)> {
         row(Scenario::Fanout, nodes, 16, &|_| {});
         row(Scenario::Webhook, nodes, 64, &|_| {});
     }
+    for nodes in [1, 3] {
+        row(Scenario::Timers, nodes, 256, &|o| o.count = Some(50_000));
+    }
+    row(Scenario::Recovery, 3, 64, &|_| {});
+    row(Scenario::History, 1, 256, &|o| o.count = Some(100_000));
+    row(Scenario::Payload, 1, 16, &|_| {});
     row(Scenario::Waiting, 1, 256, &|o| o.count = Some(100_000));
     rows
 }
@@ -84,7 +93,7 @@ fn rows(bench: &Bench) -> Vec<(Scenario, Options)> {
 ///
 /// # Errors
 /// When a measurement fails: a table with a hole is none.
-pub async fn run(bench: &Bench) -> Result<Vec<Figures>> {
+pub async fn run(bench: &TableOptions) -> Result<Vec<Figures>> {
     let keep = bench.keep.clone().unwrap_or_else(default_file);
     if let Some(folder) = keep.parent() {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;

@@ -1,6 +1,7 @@
 //! Results as named figures: one flat object for each scenario. docs/loadtest.md says what each key
 //! means; a key's name ends in its unit.
 
+use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -64,12 +65,7 @@ pub fn of_load(
     }
     set("seconds", rounded(measured.seconds));
     set("rate_per_s", rounded(measured.rate()));
-    let at = |quantile| rounded(ms(measured.latencies_us.value_at_quantile(quantile)));
-    set("p50_ms", at(0.5));
-    set("p90_ms", at(0.9));
-    set("p99_ms", at(0.99));
-    set("p999_ms", at(0.999));
-    set("max_ms", rounded(ms(measured.latencies_us.max())));
+    add_latencies(&mut figures, &measured.latencies_us);
     let (before, after) = &measured.used;
     let worker_us = measured.worker_cpu_seconds * 1e6 / measured.executions() as f64;
     add_usage(
@@ -81,13 +77,27 @@ pub fn of_load(
         steps,
     );
     figures.insert("worker_cpu_us_per_execution".to_owned(), rounded(worker_us));
+    figures.insert("course".to_owned(), course(&measured.samples));
+    figures
+}
+
+/// Quantiles of latencies, and their curve.
+pub fn add_latencies(figures: &mut Figures, latencies_us: &Histogram<u64>) {
+    let at = |quantile| rounded(ms(latencies_us.value_at_quantile(quantile)));
+    for (key, quantile) in [
+        ("p50_ms", 0.5),
+        ("p90_ms", 0.9),
+        ("p99_ms", 0.99),
+        ("p999_ms", 0.999),
+    ] {
+        figures.insert(key.to_owned(), at(quantile));
+    }
+    figures.insert("max_ms".to_owned(), rounded(ms(latencies_us.max())));
     let curve: Vec<Value> = CURVE
         .iter()
         .map(|quantile| json!([quantile, at(*quantile)]))
         .collect();
     figures.insert("latency_curve_ms".to_owned(), json!(curve));
-    figures.insert("course".to_owned(), course(&measured.samples));
-    figures
 }
 
 /// What the servers used between two looks.

@@ -16,13 +16,14 @@ use tidemill_sdk::{
 use tidemill_types::FlowId;
 use tokio::{
     sync::watch,
+    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 
 use crate::{
     account::{self, Account, Expected, Marks},
     ledger::Ledger,
-    meter::{Meter, Sample},
+    meter::{Counts, Meter, Sample},
     operation::{Failure, Operation},
     options::Options,
     servers::Servers,
@@ -109,6 +110,31 @@ impl Measured {
     #[allow(clippy::cast_precision_loss)] // far below 2^53
     pub fn rate(&self) -> f64 {
         self.executions() as f64 / self.seconds
+    }
+}
+
+/// A load that is being sent.
+#[derive(Debug)]
+pub struct Running<O> {
+    /// What it counts.
+    pub meter: Arc<Meter>,
+    load: Arc<Load<O>>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<()>>,
+}
+
+impl<O: Operation> Running<O> {
+    /// Sends nothing more, waits for what is under way, and asks again about what is not known.
+    ///
+    /// # Errors
+    /// When a client panicked, or an outcome cannot be found out.
+    pub async fn end(self, stage: &Stage) -> Result<Counts> {
+        // Nobody listens only when the load has ended, which is looked at next.
+        let _ = self.stop.send(true);
+        self.task.await.context("the load panicked")??;
+        stage.progress.end();
+        stage.ask_again(&self.load.operation).await?;
+        Ok(self.meter.read())
     }
 }
 
@@ -225,6 +251,11 @@ impl Stage {
         })
     }
 
+    /// The flow's partition.
+    pub fn home(&self) -> u32 {
+        u32::from(self.flow_id.partition().0)
+    }
+
     /// Runs a load for as long as the options say.
     ///
     /// # Errors
@@ -238,21 +269,13 @@ impl Stage {
         let (warm_up, duration) = (options.warm_up, options.duration);
         self.measure_until(operation, shape, warm_up, async move |_: &Meter| {
             sleep(duration).await;
+            Ok(())
         })
         .await
     }
 
-    /// Runs a load; the window ends when `window_ends` returns.
-    ///
-    /// # Errors
-    /// As [`Self::measure`].
-    pub async fn measure_until<O: Operation>(
-        &self,
-        operation: O,
-        shape: Shape,
-        warm_up: Duration,
-        window_ends: impl AsyncFnOnce(&Meter),
-    ) -> Result<Measured> {
+    /// Sends a load from now on, until it is ended.
+    pub fn begin<O: Operation>(&self, operation: O, shape: Shape) -> Running<O> {
         let meter = Arc::new(Meter::default());
         let load = Arc::new(Load {
             operation,
@@ -260,7 +283,28 @@ impl Stage {
             ledger: Arc::clone(&self.ledger),
         });
         let (stop, stopped) = watch::channel(false);
-        let mut running = tokio::spawn(Arc::clone(&load).run(shape, stopped));
+        let task = tokio::spawn(Arc::clone(&load).run(shape, stopped));
+        Running {
+            meter,
+            load,
+            stop,
+            task,
+        }
+    }
+
+    /// Runs a load; the window ends when `window_ends` returns.
+    ///
+    /// # Errors
+    /// As [`Self::measure`], and what `window_ends` ends in.
+    pub async fn measure_until<O: Operation>(
+        &self,
+        operation: O,
+        shape: Shape,
+        warm_up: Duration,
+        window_ends: impl AsyncFnOnce(&Meter) -> Result<()>,
+    ) -> Result<Measured> {
+        let mut running = self.begin(operation, shape);
+        let meter = Arc::clone(&running.meter);
         sleep(warm_up).await;
         let before = Usage::of(&self.servers).await?;
         let worker_before = self.worker_cpu_seconds()?;
@@ -269,9 +313,9 @@ impl Stage {
         let mut samples = Vec::new();
         let course = self.watch(&meter, begun, &mut samples);
         tokio::select! {
-            () = window_ends(&meter) => {}
+            ended = window_ends(&meter) => ended?,
             () = course => {}
-            ended = &mut running => {
+            ended = &mut running.task => {
                 ended.context("the load panicked")??;
                 anyhow::bail!("the load ended before its time");
             }
@@ -288,12 +332,7 @@ impl Stage {
         }
         let after = Usage::of(&self.servers).await?;
         let worker_cpu_seconds = self.worker_cpu_seconds()? - worker_before;
-        // Nobody listens only when the load has ended, which is looked at next.
-        let _ = stop.send(true);
-        running.await.context("the load panicked")??;
-        self.progress.end();
-        self.ask_again(&load.operation).await?;
-        let counts = meter.read();
+        let counts = running.end(self).await?;
         Ok(Measured {
             shape,
             seconds,

@@ -40,6 +40,11 @@ impl Ledger {
         format!("{}-{}", self.prefix, self.next.fetch_add(1, Relaxed))
     }
 
+    /// How many request ids were given; the next one ends in this number.
+    pub fn given(&self) -> u64 {
+        self.next.load(Relaxed)
+    }
+
     /// The server said that it has this execution.
     pub fn acknowledge(&self, execution: ExecutionId) {
         self.lines().acknowledged.push(execution);

@@ -58,7 +58,7 @@ enum Command {
     /// Run the standard table (under 15 minutes), and keep the results in a file.
     Bench {
         #[command(flatten)]
-        bench: bench::Bench,
+        bench: bench::TableOptions,
         #[command(flatten)]
         report: Report,
     },
@@ -99,6 +99,9 @@ struct Report {
     /// With --compare: exit with 1 when a figure is worse by more than so many percent.
     #[arg(long, value_name = "PERCENT", requires = "compare")]
     fail_over: Option<f64>,
+    /// Write SVG plots into this folder: latency by percentile, and the course of the load.
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
 }
 
 /// How results are printed.
@@ -116,6 +119,10 @@ impl Report {
         match self.output {
             Output::Table => print!("{}", report::table(results)),
             Output::Json => print!("{}", report::json_lines(results)?),
+        }
+        if let Some(folder) = &self.plot {
+            let files = report::plot::write(folder, results)?;
+            eprintln!("{files} plots in {}", folder.display());
         }
         if let Some(old) = &self.compare {
             let text = report::compare::against(old, results, self.fail_over)?;
@@ -182,5 +189,17 @@ async fn main() -> ExitCode {
             eprintln!("tidemill-loadtest: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
     }
 }

@@ -159,6 +159,11 @@ impl Meter {
         sample
     }
 
+    /// How many requests were answered so far.
+    pub fn answers(&self) -> u64 {
+        self.counts().latencies_us.len()
+    }
+
     /// All that was measured.
     pub fn read(&self) -> Counts {
         self.counts().clone()

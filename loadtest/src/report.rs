@@ -72,7 +72,7 @@ pub fn table(results: &[Figures]) -> String {
 /// What names a result for people.
 pub fn title(result: &Figures) -> String {
     let mut title = format!(
-        "{}, {} node(s), {} client(s)",
+        "{}, {} nodes, {} clients",
         cell(result, "scenario"),
         cell(result, "nodes"),
         cell(result, "clients")

@@ -1,9 +1,14 @@
 //! The scenarios: one file each, and their list.
 
+mod endurance;
 mod fanout;
+mod history;
+mod payload;
+mod recovery;
 mod schedules;
 mod start;
 mod steps;
+mod timers;
 mod waiting;
 mod webhook;
 
@@ -35,6 +40,16 @@ pub enum Scenario {
     Webhook,
     /// Executions that wait, and finished ones: memory, disk, restart time.
     Waiting,
+    /// Executions that all fall due within 5 s: lateness. With --sleep 1h: what sleeping ones cost.
+    Timers,
+    /// SIGKILL of the leader under load (use --nodes 3): the gap, nothing lost, the way back.
+    Recovery,
+    /// Whether finished executions make new ones slower: a row for each tenth of --count.
+    History,
+    /// A fixed --rate for a long --duration: a line each --every, memory and disk included.
+    Endurance,
+    /// One worker step on messages of 256 B, 4 KiB, 64 KiB and 1 MiB.
+    Payload,
     /// Schedules that are armed, and a burst of them that fires: rate, memory, idle CPU, lateness.
     Schedules,
 }
@@ -67,6 +82,11 @@ impl Scenario {
             Self::Fanout => fanout::run(&self.name(), options, progress).await,
             Self::Webhook => webhook::run(&self.name(), options, progress).await,
             Self::Waiting => waiting::run(&self.name(), options, progress).await,
+            Self::Timers => timers::run(&self.name(), options, progress).await,
+            Self::Recovery => recovery::run(&self.name(), options, progress).await,
+            Self::History => history::run(&self.name(), options, progress).await,
+            Self::Endurance => endurance::run(&self.name(), options, progress).await,
+            Self::Payload => payload::run(&self.name(), options, progress).await,
             Self::Schedules => schedules::run(&self.name(), options).await,
         }
     }

@@ -171,6 +171,114 @@ fn waiting_and_finished() {
 }
 
 #[test]
+fn timers_that_fire_and_that_sleep() {
+    let figures = result("run timers --count 200 --within 500ms --clients 8");
+    assert_keys(&figures);
+    assert_eq!(figures["executions"], 200);
+    assert!(number(&figures, "late_p99_ms") >= number(&figures, "decided_late_p99_ms"));
+    let figures = result("run timers --sleep 1h --count 100 --clients 8");
+    assert_eq!(figures["executions"], 100);
+    number(&figures, "memory_bytes_per_waiting");
+}
+
+#[test]
+fn a_killed_leader() {
+    let figures = result("run recovery --nodes 3 --clients 4 --duration 3s --warm-up 500ms");
+    assert_keys(&figures);
+    assert_eq!(figures["lost"], 0);
+    let (gap, first) = (number(&figures, "gap_ms"), number(&figures, "first_ack_ms"));
+    assert!(gap > 0.0 && first > 0.0 && first <= 3_000.0, "{figures:?}");
+    assert!(number(&figures, "accounted") >= number(&figures, "executions"));
+}
+
+#[test]
+fn a_growing_history() {
+    let figures = result("run history --count 200 --clients 4 --warm-up 100ms");
+    assert_keys(&figures);
+    let slices = figures["slices"].as_array().expect("rows");
+    assert_eq!(slices.len(), 10);
+    let finished = |at: usize| slices[at]["finished"].as_u64().expect("a number");
+    assert!((1..10).all(|at| finished(at) > finished(at - 1)));
+    assert!(number(&figures, "rate_kept") > 0.0);
+}
+
+#[test]
+fn an_hour_in_two_seconds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let figures = result(&format!(
+        "run endurance --rate 50 --duration 2s --every 500ms --warm-up 100ms --plot {}",
+        folder.path().display()
+    ));
+    assert_keys(&figures);
+    assert_rate_held(&figures);
+    let rows = figures["course"].as_array().expect("rows");
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row["rss_bytes"].as_f64() > Some(0.0)));
+    let plots = std::fs::read_dir(folder.path())
+        .expect("the folder")
+        .count();
+    assert_eq!(plots, 2);
+}
+
+#[test]
+fn payloads_of_several_sizes() {
+    let results =
+        results("run payload --bytes 256,65536 --clients 2 --duration 500ms --warm-up 100ms");
+    let sizes: Vec<_> = results
+        .iter()
+        .map(|r| r["payload_bytes"].as_u64())
+        .collect();
+    assert_eq!(sizes, [Some(256), Some(65_536)]);
+    results.iter().for_each(assert_keys);
+    let written = |at: usize| number(&results[at], "bytes_written_per_execution");
+    assert!(written(1) > written(0));
+}
+
+#[test]
+fn running_servers_are_taken_as_they_are() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let cluster = runtime
+        .block_on(tidemill_tests::Cluster::start(3))
+        .expect("servers");
+    let figures = result(&format!(
+        "run steps1 --endpoint {} --clients 4 --duration 1s --warm-up 200ms",
+        cluster.endpoints()[1]
+    ));
+    assert_keys(&figures);
+    assert_eq!(figures["nodes"], 3);
+    assert!(number(&figures, "server_cpu_us_per_execution") > 0.0);
+    // A second run begins where the first one ended.
+    result(&format!(
+        "run start --endpoint {} --clients 4 --duration 500ms --warm-up 0s",
+        cluster.endpoints()[0]
+    ));
+}
+
+#[test]
+fn the_table_in_small() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keep = folder.path().join("kept.json");
+    let line = format!(
+        "bench --tiny --only steps1,history --keep {}",
+        keep.display()
+    );
+    let results = results(&line);
+    // Six of steps1, two of them in accept mode, one of history.
+    assert_eq!(results.len(), 9);
+    let kept = std::fs::read_to_string(&keep).expect("kept");
+    assert_eq!(kept.lines().count(), results.len());
+    results.iter().for_each(assert_keys);
+}
+
+#[test]
+fn medians_of_repeated_runs() {
+    let figures = result("run start --clients 2 --duration 300ms --warm-up 100ms --repeat 3");
+    assert_keys(&figures);
+    assert_eq!(figures["runs"], 3);
+    assert_eq!(figures["rates_per_s"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
 fn schedules_that_fire() {
     let figures = result("run schedules --count 40 --burst 20 --clients 4");
     assert_eq!(figures["burst"], 20);

@@ -111,6 +111,7 @@ async fn accept(
             Duration::ZERO,
             async move |_: &Meter| {
                 sleep(duration).await;
+                Ok(())
             },
         )
         .await?

@@ -21,7 +21,7 @@ use crate::{
     account::Expected,
     figures::{self, Figures, rounded, whole},
     harness::{FlowSpec, Progress, Stage},
-    operation::{Operation, Start},
+    operation::Operation,
     options::{Mode, Options},
     usage::Usage,
 };
@@ -77,7 +77,7 @@ pub async fn sleeping(
     let empty = Usage::of(&stage.servers).await?;
     let disk_empty = stage.servers.disk_bytes()?;
     let begun = Instant::now();
-    start_all(&stage, start, options.clients, count).await?;
+    start_all(&stage, Arc::new(start), options.clients, count).await?;
     let took = begun.elapsed().as_secs_f64();
     let full = Usage::of(&stage.servers).await?;
     let disk = quiet_disk(&stage).await?;
@@ -128,7 +128,7 @@ async fn finished(options: &Options, progress: Progress) -> Result<Figures> {
     let start = starts(&stage, options, Mode::Finish, message(SMALL)).await?;
     let empty = Usage::of(&stage.servers).await?;
     let disk_empty = stage.servers.disk_bytes()?;
-    start_all(&stage, start, options.clients, count).await?;
+    start_all(&stage, Arc::new(start), options.clients, count).await?;
     let disk = quiet_disk(&stage).await?;
     let settled = Usage::of(&stage.servers).await?;
     restart(&mut stage).await?;
@@ -160,8 +160,12 @@ async fn finished(options: &Options, progress: Progress) -> Result<Figures> {
 ///
 /// # Errors
 /// When one is refused.
-pub async fn start_all(stage: &Stage, start: Start, clients: u64, count: u64) -> Result<()> {
-    let start = Arc::new(start);
+pub async fn start_all<O: Operation>(
+    stage: &Stage,
+    start: Arc<O>,
+    clients: u64,
+    count: u64,
+) -> Result<()> {
     let next = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     for slot in 0..usize::try_from(clients)? {
