@@ -23,8 +23,9 @@ mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{figures::Figures, options::Options, scenario::Scenario};
 
@@ -175,13 +176,23 @@ async fn execute(command: Command) -> Result<()> {
     }
 }
 
+/// Returns when somebody wants this program to end: from a terminal, or a machine that ran out of time.
+async fn interrupted() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    bail!("interrupted")
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let command = Cli::parse().command;
     // Dropped when the user interrupts, and with it the servers and the worker.
     let ended = tokio::select! {
         ended = execute(command) => ended,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        ended = interrupted() => ended,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
