@@ -83,6 +83,10 @@ torture: deps ## Fault campaigns: kills, pauses, cut and slow links, clocks, dis
 	@TIDEMILL_BIN=$${TIDEMILL_BIN:-$(debug_binary)} $(CARGO_TARGET_DIR)/debug/torture --minutes $(or $(MINUTES),5) \
 		--seconds $(or $(SECONDS),60) --nodes $(or $(NODES),3) $(if $(SEED),--seed $(SEED)) $(if $(FROM),--from $(FROM))
 
+.PHONY: fuzz
+fuzz: deps ## Fuzz what comes from outside and from the disk, a minute each (FUZZ_SECONDS=n)
+	@.ci/fuzz.sh
+
 .PHONY: clean
 clean: ## Remove what was built and local clusters' data (RocksDB's cache stays)
 	@cargo clean

@@ -36,6 +36,8 @@ pub use config::{ConfigError, ReplicaConfig, SnapshotPolicy};
 pub use error::{ChangeError, ProposeError, ReadError, StartError};
 pub use group::{Committed, Group, Leadership, Proposal, StoppedGroup};
 pub use member::Member;
+#[doc(hidden)]
+pub use network::fuzz;
 pub use network::{PeerChannel, PeerIdentity};
 pub use replica::Replica;
 pub use stats::{GroupStats, PeerStats, ReplicaStats};

@@ -7,6 +7,7 @@
 
 mod append;
 mod client;
+pub mod fuzz;
 mod heartbeat;
 mod link;
 mod serve;

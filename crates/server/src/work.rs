@@ -11,6 +11,8 @@ mod attach;
 mod batch;
 mod control;
 mod credits;
+#[doc(hidden)]
+pub mod fuzz;
 mod hub;
 mod link;
 mod poll;

@@ -12,10 +12,9 @@ mod commands;
 mod context;
 mod example;
 mod failure;
-mod journal;
 mod output;
-mod table;
-mod views;
+
+use tidemill::{journal, table, views};
 
 use cli::Cli;
 use context::Context;

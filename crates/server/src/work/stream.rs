@@ -275,7 +275,7 @@ pub(super) fn check_hello(hello: &Hello) -> CheckResult<()> {
     Ok(())
 }
 
-fn check_request(request: &WorkRequest) -> CheckResult<()> {
+pub(super) fn check_request(request: &WorkRequest) -> CheckResult<()> {
     if request
         .credits
         .is_some_and(|credits| credits > WORKER_CREDITS_MAX)
