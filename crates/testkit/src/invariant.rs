@@ -3,6 +3,7 @@
 //! time to time. They share no code with the core: a bug there must not hide itself here.
 
 pub mod acknowledged;
+pub mod answers;
 pub mod completions;
 pub mod counters;
 pub mod fold;
@@ -77,6 +78,8 @@ pub struct Checks {
     pub occurrences: occurrences::Occurrences,
     /// I9.
     pub reads: reads::Reads,
+    /// What `respond` gave.
+    pub answers: answers::Answers,
     /// I12.
     pub leases: leases::Leases,
     last: Vec<JournalRecord>,
@@ -132,6 +135,7 @@ impl Checks {
             self.history.compare(execution, rows)?;
             places::of_execution(execution, rows)?;
             counters::of_execution(execution, rows)?;
+            self.answers.of_execution(execution, rows)?;
             self.reads.on_change(execution, rows)?;
         }
         Ok(())

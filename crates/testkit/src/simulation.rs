@@ -105,6 +105,12 @@ impl Simulation {
         for (what, count) in std::mem::take(&mut world.env.checks.occurrences.counts) {
             *world.env.counts.entry(what).or_default() += count;
         }
+        let answers = world.env.checks.answers.given();
+        *world
+            .env
+            .counts
+            .entry("answers given by `respond`")
+            .or_default() += answers;
         Outcome {
             seed,
             violation: world.env.violation,

@@ -11,14 +11,16 @@ use tidemill_testkit::{Options, Outcome, Simulation};
 const SEEDS: u64 = 1_000;
 
 /// What must have happened at least once over all seeds: without it the run proves little.
-const MUST_HAPPEN: [&str; 59] = [
+const MUST_HAPPEN: [&str; 61] = [
     "answers lost",
     "batches",
     "batches committed by a successor",
     "batches refused",
     "backfills",
+    "answers given by `respond`",
     "barriers that found another epoch",
     "cancels",
+    "clock jumps recorded",
     "clocks jumped back",
     "clocks jumped forward",
     "commands lost",

@@ -87,6 +87,16 @@ impl Simulation {
         *offset = (*offset + jump).clamp(-most, most);
         let offset = *offset;
         self.env.note("clock", &[node as u64, offset as u64]);
+        if back {
+            return;
+        }
+        // Its actors notice, and have it recorded.
+        for group in 1..=self.partitions.len() {
+            if self.partitions[group - 1].leader == Some(node) {
+                let by_ms = far as u64;
+                self.tell(group, PartitionCommand::ClockJumped { by_ms });
+            }
+        }
     }
 
     pub(super) fn crash(&mut self, node: usize) {

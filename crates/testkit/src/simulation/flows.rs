@@ -104,6 +104,13 @@ fn component(random: &mut Random) -> Map<String, Value> {
             of("wait", "delay", json!({ "duration": format!("{ms}ms") }))
         }
         27..=30 => of("log", "write", json!({ "message": "here" })),
+        31..=33 => {
+            let fields = json!({
+                "status": random.between(200, 299),
+                "expression": "{\"headers\": {\"x-n\": $string(n)}, \"body\": n}",
+            });
+            of("respond", "reply", fields)
+        }
         _ => {
             let function = if random.chance(300) { "g" } else { "f" };
             let mut node = of("w", function, json!({}));

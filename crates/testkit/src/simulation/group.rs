@@ -18,7 +18,8 @@ use super::{
 };
 
 /// Journal records that are counted.
-const COUNTED: [(&str, &str); 2] = [
+const COUNTED: [(&str, &str); 3] = [
+    (kind::CLOCK_JUMPED, "clock jumps recorded"),
     (kind::EXECUTION_ENDING, "executions ended in slices"),
     (kind::FLOW_FORGOTTEN, "flows forgotten"),
 ];
