@@ -21,6 +21,11 @@ use context::Context;
 use failure::{Exit, Failure};
 use output::Output;
 
+/// glibc's malloc was measured to take a third of a partition's thread when many small things of many
+/// ages come and go (plans, rows); see docs/performance.md.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
