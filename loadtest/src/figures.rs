@@ -37,6 +37,7 @@ pub fn identity(scenario: &str, stage: &Stage, options: &Options) -> Figures {
     figures.insert("scenario".to_owned(), json!(scenario));
     figures.insert("nodes".to_owned(), json!(stage.servers.nodes().len()));
     figures.insert("clients".to_owned(), json!(options.clients));
+    figures.insert("connect".to_owned(), json!(options.connect.name()));
     figures
 }
 

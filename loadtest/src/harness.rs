@@ -11,7 +11,7 @@ use futures::future::join_all;
 use hdrhistogram::Histogram;
 use tidemill_sdk::{
     Client,
-    api::{GetFlowRequest, StartFlowRequest, StopFlowRequest},
+    api::{GetFlowRequest, GetStatusRequest, StartFlowRequest, StopFlowRequest},
 };
 use tidemill_types::FlowId;
 use tokio::{
@@ -25,7 +25,7 @@ use crate::{
     ledger::Ledger,
     meter::{Counts, Meter, Sample},
     operation::{Failure, Operation},
-    options::Options,
+    options::{Connect, Options},
     servers::Servers,
     shape::{Load, Shape},
     usage::Usage,
@@ -254,6 +254,45 @@ impl Stage {
     /// The flow's partition.
     pub fn home(&self) -> u32 {
         u32::from(self.flow_id.partition().0)
+    }
+
+    /// The place of the leader of the flow's partition among the nodes.
+    ///
+    /// # Errors
+    /// When there is none now.
+    pub async fn leader(&self) -> Result<usize> {
+        let status = self.client().await?.get_status(GetStatusRequest {}).await?;
+        let group = status
+            .partitions
+            .iter()
+            .find(|group| group.id == self.home());
+        let leader = group.map_or(0, |group| group.leader);
+        let nodes = self.servers.nodes();
+        nodes
+            .iter()
+            .position(|node| node.id == leader)
+            .context("the flow's partition has no leader now")
+    }
+
+    /// As many clients as the options say, each with a connection of its own.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn clients(&self, options: &Options) -> Result<Vec<Client>> {
+        let leader = match options.connect {
+            Connect::Leader => self.leader().await?,
+            Connect::Spread | Connect::First => 0,
+        };
+        let mut clients = Vec::new();
+        for client in 0..usize::try_from(options.clients)? {
+            let node = match options.connect {
+                Connect::Spread => client,
+                Connect::Leader => leader,
+                Connect::First => 0,
+            };
+            clients.push(self.servers.client_number(node).await?);
+        }
+        Ok(clients)
     }
 
     /// Runs a load for as long as the options say.

@@ -46,6 +46,9 @@ pub struct Options {
     /// Look for the highest open-loop rate whose p99 stays below so many milliseconds.
     #[arg(long, value_name = "MS", value_parser = positive)]
     pub search_p99: Option<f64>,
+    /// Which node gRPC clients ask first.
+    #[arg(long, value_enum, default_value_t = Connect::Spread)]
+    pub connect: Connect,
     /// Until the end of the execution, or only until it is stored.
     #[arg(long, value_enum, default_value_t = Mode::Finish)]
     pub mode: Mode,
@@ -79,6 +82,28 @@ pub struct Options {
     /// No progress on standard error.
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// Which node a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Connect {
+    /// All in turn, as behind a load balancer: most calls are sent on to the leader.
+    Spread,
+    /// The leader of the flow's partition: no call is sent on.
+    Leader,
+    /// The first node, whoever leads.
+    First,
+}
+
+impl Connect {
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Spread => "spread",
+            Self::Leader => "leader",
+            Self::First => "first",
+        }
+    }
 }
 
 /// What a client waits for.

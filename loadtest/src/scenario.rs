@@ -106,10 +106,7 @@ const SMALL: &str = r#"{"n":1}"#;
 /// Starts of the stage's flow, by as many connections as there are clients.
 async fn starts(stage: &Stage, options: &Options, mode: Mode, message: Message) -> Result<Start> {
     Ok(Start {
-        clients: stage
-            .servers
-            .clients(usize::try_from(options.clients)?)
-            .await?,
+        clients: stage.clients(options).await?,
         flow: stage.flow.clone(),
         message,
         mode,

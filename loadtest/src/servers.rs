@@ -104,8 +104,7 @@ impl Servers {
         }
     }
 
-    /// Where clients connect: all nodes, beginning with another one for each client, so that clients
-    /// are spread over the nodes as by a load balancer.
+    /// Where clients connect: all nodes, beginning with another one for each client.
     pub fn endpoints_for(&self, client: usize) -> Vec<String> {
         let mut endpoints: Vec<String> =
             self.nodes().into_iter().map(|node| node.endpoint).collect();
@@ -128,18 +127,6 @@ impl Servers {
     /// When no node answers.
     pub async fn client_number(&self, client: usize) -> Result<Client> {
         Ok(Client::connect(self.endpoints_for(client)).await?)
-    }
-
-    /// So many clients, each with a connection of its own.
-    ///
-    /// # Errors
-    /// When no node answers.
-    pub async fn clients(&self, count: usize) -> Result<Vec<Client>> {
-        let mut clients = Vec::new();
-        for client in 0..count.max(1) {
-            clients.push(self.client_number(client).await?);
-        }
-        Ok(clients)
     }
 
     /// A client that asks this node and no other.

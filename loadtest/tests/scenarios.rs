@@ -254,6 +254,38 @@ fn running_servers_are_taken_as_they_are() {
     ));
 }
 
+/// What nobody asked for must not pass: here another client starts the flow of the run.
+#[test]
+fn an_execution_that_no_client_knows_fails_the_run() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let cluster = runtime
+        .block_on(tidemill_tests::Cluster::start(1))
+        .expect("servers");
+    let line = format!(
+        "run start --endpoint {} --clients 2 --duration 2s --quiet",
+        cluster.endpoints()[0]
+    );
+    let running = std::thread::spawn(move || loadtest(&line));
+    let intruded = runtime.block_on(async {
+        let client = cluster.client().await?;
+        tidemill_tests::until("the run's flow takes starts", async || {
+            let flows = client.list_flows(Default::default()).await.ok()?.flows;
+            let flow = flows.iter().find(|flow| flow.name.starts_with("load-"))?;
+            client
+                .start(&flow.name, &serde_json::json!({"intruder": true}))
+                .await
+                .ok()
+        })
+        .await
+    });
+    intruded.expect("it starts");
+    let output = running.join().expect("no panic");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("no client knows of it"), "{errors}");
+    assert!(output.stdout.is_empty(), "figures of a run that failed");
+}
+
 #[test]
 fn the_table_in_small() {
     let folder = tempfile::tempdir().expect("a folder");

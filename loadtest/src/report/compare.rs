@@ -20,6 +20,7 @@ const IDENTITY: &[&str] = &[
     "count",
     "fan",
     "search_p99_ms",
+    "connect",
 ];
 /// Not a figure of merit, or the same as another one.
 const NOT_COMPARED: &[&str] = &["executions", "seconds", "runs", "errors", "overflow"];

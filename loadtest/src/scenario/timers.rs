@@ -13,7 +13,7 @@ use prost::Message as _;
 use serde_json::json;
 use tidemill_sdk::{
     Client,
-    api::{GetHeadsRequest, GetStatusRequest, JournalRecord, ReadJournalRequest},
+    api::{GetHeadsRequest, JournalRecord, ReadJournalRequest},
 };
 use tidemill_types::ExecutionId;
 use tokio::time::{Instant, sleep, timeout};
@@ -206,22 +206,8 @@ struct Fired {
 
 /// The leader of the flow's partition, and where its journal ends.
 async fn leader(stage: &Stage) -> Result<(Client, u64)> {
-    let status = stage
-        .client()
-        .await?
-        .get_status(GetStatusRequest {})
-        .await?;
-    let leader = status
-        .partitions
-        .iter()
-        .find(|group| group.id == stage.home())
-        .map_or(0, |group| group.leader);
-    let nodes = stage.servers.nodes();
-    let node = nodes.iter().find(|node| node.id == leader);
-    let client = stage
-        .servers
-        .client_of(node.context("the flow's partition has no leader now")?)
-        .await?;
+    let node = &stage.servers.nodes()[stage.leader().await?];
+    let client = stage.servers.client_of(node).await?;
     let heads = client.get_heads(GetHeadsRequest {}).await?.heads;
     let head = heads.iter().find(|head| head.partition == stage.home());
     Ok((client, head.map_or(0, |head| head.seq)))
