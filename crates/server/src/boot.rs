@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use tidemill_core::{Catalog, Partition};
+use tidemill_proto::v1::cluster_service_server::ClusterServiceServer;
 use tidemill_replica::{ChangeError, Member, Replica, StartError};
 use tidemill_store::{NodeStore, OpenError, StoreIdentity, StoreOptions};
 use tidemill_types::{
@@ -22,7 +23,7 @@ use tidemill_types::{
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
-use tonic_health::server::HealthReporter;
+use tonic_health::{pb::health_server::HealthServer, server::HealthReporter};
 
 use crate::{
     activator::{self, CatalogSink},
@@ -37,7 +38,8 @@ use crate::{
     listen,
     metrics::Metrics,
     node::{Node, PartitionEffects},
-    request::{Observer, observe},
+    request::Observer,
+    services::{LateServices, Port, Services},
     work::PartitionSink,
 };
 
@@ -134,20 +136,19 @@ pub async fn start_unless(
         node: Arc::new(OnceLock::new()),
         shutdown: shutdown.clone(),
     });
-    let public_routes = LateRoutes::default();
+    let public_services = LateServices::default();
     let connections = files::allow_connections();
     let mut ports = vec![serve_http(http, &monitor, connections.http, close.clone())];
     ports.push(serve_grpc(
         grpc,
-        Routes::from(public_routes.router()).add_service(health_service),
-        Cluster {
-            name: config.cluster_name.clone(),
-            replica: Arc::clone(&replica),
+        Port {
+            observer: Observer::new(Arc::clone(&metrics)),
+            early: early_services(health_service, &config, &replica)?,
+            late: Arc::clone(&public_services),
         },
-        Observer::new(Arc::clone(&metrics)),
         connections.grpc,
         close.clone(),
-    )?);
+    ));
     let own = own_member(&config, &replica, grpc_address, http_address);
     let member = tokio::select! {
         member = become_member(&config, &engine, &replica, &own) => member.map(|()| true),
@@ -207,7 +208,8 @@ pub async fn start_unless(
     });
     peer_routes.set(gateway::peer_routes(Arc::clone(&node)));
     activator::spawn(Arc::clone(&node));
-    public_routes.set(gateway::public_routes(Arc::clone(&node)));
+    // The only one that sets them.
+    let _ = public_services.set(gateway::public_services(Arc::clone(&node)));
     health
         .set_service_status("", tonic_health::ServingStatus::Serving)
         .await;
@@ -425,26 +427,34 @@ fn serve_http(
     tokio::spawn(serve)
 }
 
-fn serve_grpc(
-    listener: TcpListener,
-    routes: Routes,
-    cluster: Cluster,
-    observer: Arc<Observer>,
-    most: usize,
-    close: CancellationToken,
-) -> anyhow::Result<JoinHandle<()>> {
+/// What is served before the node is part of its cluster.
+fn early_services<H: tonic_health::pb::health_server::Health>(
+    health: HealthServer<H>,
+    config: &Config,
+    replica: &Arc<Replica>,
+) -> anyhow::Result<Arc<Services>> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(tidemill_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .context("descriptors are made by the build")?;
-    let cluster = tidemill_proto::v1::cluster_service_server::ClusterServiceServer::new(cluster);
-    let router = routes
-        .add_service(reflection)
-        .add_service(cluster)
-        .prepare()
-        .into_axum_router()
-        .layer(axum::middleware::from_fn_with_state(observer, observe));
+    let cluster = Cluster {
+        name: config.cluster_name.clone(),
+        replica: Arc::clone(replica),
+    };
+    let services = Services::default()
+        .with(ClusterServiceServer::new(cluster))
+        .with(health)
+        .with(reflection);
+    Ok(Arc::new(services))
+}
+
+fn serve_grpc(
+    listener: TcpListener,
+    port: Port,
+    most: usize,
+    close: CancellationToken,
+) -> JoinHandle<()> {
     let serve = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
@@ -452,13 +462,16 @@ fn serve_grpc(
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .add_routes(Routes::from(router))
-        .serve_with_incoming_shutdown(listen::connections(listener, most), close.cancelled_owned());
-    Ok(tokio::spawn(async move {
+        .serve_with_incoming_shutdown(
+            port,
+            listen::connections(listener, most),
+            close.cancelled_owned(),
+        );
+    tokio::spawn(async move {
         if let Err(error) = serve.await {
             tracing::error!(%error, "gRPC port ended");
         }
-    }))
+    })
 }
 
 /// Keeps the flag up to date, and says when it changes.

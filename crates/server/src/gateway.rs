@@ -39,6 +39,7 @@ pub(crate) use self::{
 };
 use crate::{
     node::Node,
+    services::Services,
     work::{AttachService, ControlService, WorkerGateway},
 };
 
@@ -83,12 +84,17 @@ pub(crate) struct Gateway {
 /// The services that clients and workers use. Called once, within the runtime: from now on this node
 /// is a gateway of workers, attached to the leaders of all partitions.
 #[must_use]
-pub fn public_routes(node: Arc<Node>) -> Routes {
+pub fn public_services(node: Arc<Node>) -> Services {
     let workers = WorkerServiceServer::new(WorkerGateway::new(Arc::clone(&node)))
         .max_decoding_message_size(WORK_MESSAGE_BYTES_MAX);
     let gateway = Gateway::new(node, Origin::Client);
     let journal = JournalServiceServer::new(gateway.clone());
-    gateway.routes().add_service(workers).add_service(journal)
+    Services::default()
+        .with(gateway.executions())
+        .with(workers)
+        .with(gateway.flows())
+        .with(gateway.schedules())
+        .with(journal)
 }
 
 /// The same, for requests that another node has forwarded: served here or not at all. And what only
@@ -99,8 +105,10 @@ pub fn peer_routes(node: Arc<Node>) -> Routes {
         .max_decoding_message_size(WORK_MESSAGE_BYTES_MAX);
     let control = PartitionControlServiceServer::new(ControlService::new(Arc::clone(&node)))
         .max_decoding_message_size(GRPC_REQUEST_BYTES_MAX);
-    Gateway::new(node, Origin::Peer)
-        .routes()
+    let gateway = Gateway::new(node, Origin::Peer);
+    Routes::new(gateway.flows())
+        .add_service(gateway.executions())
+        .add_service(gateway.schedules())
         .add_service(attach)
         .add_service(control)
 }
@@ -111,15 +119,15 @@ impl Gateway {
         Self { open, origin }
     }
 
-    fn routes(self) -> Routes {
-        let flows =
-            FlowServiceServer::new(self.clone()).max_decoding_message_size(GRPC_REQUEST_BYTES_MAX);
-        let executions = ExecutionServiceServer::new(self.clone())
-            .max_decoding_message_size(GRPC_REQUEST_BYTES_MAX);
-        let schedules =
-            ScheduleServiceServer::new(self).max_decoding_message_size(GRPC_REQUEST_BYTES_MAX);
-        Routes::new(flows)
-            .add_service(executions)
-            .add_service(schedules)
+    fn flows(&self) -> FlowServiceServer<Self> {
+        FlowServiceServer::new(self.clone()).max_decoding_message_size(GRPC_REQUEST_BYTES_MAX)
+    }
+
+    fn executions(&self) -> ExecutionServiceServer<Self> {
+        ExecutionServiceServer::new(self.clone()).max_decoding_message_size(GRPC_REQUEST_BYTES_MAX)
+    }
+
+    fn schedules(&self) -> ScheduleServiceServer<Self> {
+        ScheduleServiceServer::new(self.clone()).max_decoding_message_size(GRPC_REQUEST_BYTES_MAX)
     }
 }

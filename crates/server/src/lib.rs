@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod node;
 mod request;
 mod rows;
+mod services;
 pub mod telemetry;
 pub mod work;
 

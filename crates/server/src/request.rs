@@ -1,15 +1,11 @@
 //! What is done around every request on the gRPC port: its span, its count, its time.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, future::Future, sync::Arc};
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::http::{Request, Response};
 use prost::Message as _;
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::{Code, Status, body::Body};
 use tracing::Instrument as _;
 
 use crate::{metrics::Metrics, telemetry::request_span};
@@ -48,35 +44,35 @@ impl Observer {
     }
 }
 
-/// Wraps one request.
-pub(crate) async fn observe(
-    State(observer): State<Arc<Observer>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let begun = Instant::now();
-    let path = observer.paths.get(request.uri().path());
-    // The method without its package: names are unique among our services.
-    let rpc = path.map_or("unknown", |path| {
-        path.rsplit_once('.').map_or("unknown", |(_, rpc)| rpc)
-    });
-    let span = request_span(rpc, request.headers());
-    let response = next.run(request).instrument(span).await;
-    // An answer that is an error has its status in the headers; one that is not ends well, or is a
-    // stream, whose end is not awaited here.
-    let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-    observer
-        .metrics
-        .requests
-        .with(&[rpc, code_name(code)])
-        .add(1);
-    let seconds = begun.elapsed().as_secs_f64();
-    observer
-        .metrics
-        .request_seconds
-        .with(&[rpc])
-        .observe(seconds);
-    response
+impl Observer {
+    /// Wraps one request.
+    pub(crate) async fn observe<F>(
+        &self,
+        request: Request<Body>,
+        serve: impl FnOnce(Request<Body>) -> F,
+    ) -> Response<Body>
+    where
+        F: Future<Output = Response<Body>>,
+    {
+        let begun = Instant::now();
+        let path = self.paths.get(request.uri().path());
+        // The method without its package: names are unique among our services.
+        let rpc = path.map_or("unknown", |path| {
+            path.rsplit_once('.').map_or("unknown", |(_, rpc)| rpc)
+        });
+        let span = request_span(rpc, request.headers());
+        let response = serve(request).instrument(span).await;
+        // An answer that is an error has its status in the headers; one that is not ends well, or is a
+        // stream, whose end is not awaited here.
+        let code =
+            Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+        let requests = self.metrics.requests.with(&[rpc, code_name(code)]);
+        requests.add(1);
+        let seconds = begun.elapsed().as_secs_f64();
+        let request_seconds = self.metrics.request_seconds.with(&[rpc]);
+        request_seconds.observe(seconds);
+        response
+    }
 }
 
 fn code_name(code: Code) -> &'static str {

@@ -1,0 +1,108 @@
+//! The services of the public gRPC port, found by their name alone.
+//!
+//! A general router (tonic's `Routes` over axum) costs a clone of itself, a search among patterns and half
+//! a dozen boxed futures for each request, and twice that where one lies in the other; gRPC's paths are
+//! `/service/method` and need none of it.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use axum::http::{Request, Response};
+use tonic::{Status, body::Body, codegen::Service, server::NamedService};
+
+use crate::request::Observer;
+
+/// What a call of a service gives.
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Call = Box<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
+
+/// Services by their full names.
+#[derive(Default)]
+pub struct Services(HashMap<&'static str, Call>);
+
+impl Services {
+    /// With one more. It must always be ready, as tonic's are.
+    #[must_use]
+    pub fn with<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        let call: Call = Box::new(move |request| Box::pin(service.clone().call(request)));
+        self.0.insert(S::NAME, call);
+        self
+    }
+
+    fn call(&self, name: &str, request: Request<Body>) -> Option<Answer> {
+        self.0.get(name).map(|call| call(request))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
+/// Services that are known later than the port that serves them.
+pub(crate) type LateServices = Arc<OnceLock<Services>>;
+
+/// The port: what is there from the start, and what comes later.
+#[derive(Clone)]
+pub(crate) struct Port {
+    pub observer: Arc<Observer>,
+    /// Served before the node is a member of its cluster.
+    pub early: Arc<Services>,
+    /// `UNAVAILABLE` until they are set.
+    pub late: LateServices,
+}
+
+impl Service<Request<Body>> for Port {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        let port = self.clone();
+        Box::pin(async move {
+            let observer = Arc::clone(&port.observer);
+            Ok(observer.observe(request, |r| port.dispatch(r)).await)
+        })
+    }
+}
+
+impl Port {
+    async fn dispatch(self, request: Request<Body>) -> Response<Body> {
+        let path = request.uri().path();
+        let name = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        let name = name.map_or("", |(service, _)| service).to_owned();
+        let services = if self.early.has(&name) {
+            Some(&*self.early)
+        } else {
+            self.late.get()
+        };
+        let Some(services) = services else {
+            return Status::unavailable("the node is starting; nothing has happened").into_http();
+        };
+        match services.call(&name, request) {
+            Some(answer) => match answer.await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            None => Status::unimplemented(format!("there is no service {name:?}")).into_http(),
+        }
+    }
+}
