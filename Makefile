@@ -87,6 +87,11 @@ torture: deps ## Fault campaigns: kills, pauses, cut and slow links, clocks, dis
 fuzz: deps ## Fuzz what comes from outside and from the disk, a minute each (FUZZ_SECONDS=n)
 	@.ci/fuzz.sh
 
+.PHONY: overload
+overload: release ## What a node does at five times the rate that it can take: shedding, goodput, fairness, recovery
+	@cargo build --release -p tidemill-tests --bin overload
+	@TIDEMILL_BIN=$${TIDEMILL_BIN:-$(release_binary)} $(CARGO_TARGET_DIR)/release/overload $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what was built and local clusters' data (RocksDB's cache stays)
 	@cargo clean

@@ -12,8 +12,8 @@ mod load;
 mod network;
 mod plan;
 mod random;
-mod settle;
-mod tools;
+pub mod settle;
+pub mod tools;
 mod workers;
 
 use std::{
@@ -30,14 +30,18 @@ use tidemill_sdk::{Client, api::GetFlowRequest};
 use tokio::{task::JoinSet, time::sleep};
 
 use self::{
+    disk::Disk,
     faults::Faults,
     fleet::{Fleet, Machine},
     load::Shared,
     network::Network,
+    tools::Sync,
 };
 
 pub use self::plan::{Fault, Planned, plan};
 
+/// What a campaign's folder begins with; the process id follows.
+const FOLDER: &str = "tidemill-campaign-";
 /// Flows that are due every second.
 const SCHEDULES: usize = 20;
 const CHAIN: &str = "name: chain\ngraph:\n  nodes:\n    - {id: a, componentId: torture, function: run, retry: {maxAttempts: 6, initialDelay: 100ms, maxDelay: 500ms}}\n    - {id: b, componentId: torture, function: run, retry: {maxAttempts: 6, initialDelay: 100ms, maxDelay: 500ms}}\n    - {id: c, componentId: torture, function: run, retry: {maxAttempts: 6, initialDelay: 100ms, maxDelay: 500ms}}\n  edges: [{source: a, target: b}, {source: b, target: c}]\n";
@@ -52,6 +56,9 @@ pub struct Campaign {
     pub nodes: u64,
     /// How long faults strike.
     pub length: Duration,
+    /// Every node's fsync does nothing and says that it has: a promise *must* be broken (after a power cut of all
+    /// nodes, say). Shows that the campaign would find a server that acknowledges before it syncs.
+    pub lying_disks: bool,
 }
 
 /// How it went.
@@ -85,6 +92,7 @@ impl Report {
             seed,
             nodes,
             length,
+            ..
         } = &self.campaign;
         format!(
             "make torture SEED={seed} NODES={nodes} SECONDS={}",
@@ -130,8 +138,10 @@ impl Campaign {
     /// # Panics
     /// When its thread does.
     pub fn run(&self) -> Result<Report> {
+        Network::sweep();
+        Disk::sweep(FOLDER);
         let folder = tempfile::Builder::new()
-            .prefix("tidemill-campaign-")
+            .prefix(&format!("{FOLDER}{}-", std::process::id()))
             .tempdir()?;
         let machine = Machine::prepare(folder.path(), self.nodes)?;
         let door = machine
@@ -170,7 +180,14 @@ impl Campaign {
         std::fs::write(folder.join("plan.txt"), text)?;
         let note = json!({"seed": self.seed, "nodes": self.nodes});
         let recorder = Arc::new(Recorder::create(&folder.join("history.jsonl"), &note)?);
-        let mut fleet = Fleet::prepare(folder, self.nodes, machine)?;
+        let mut fleet = {
+            let sync = if self.lying_disks {
+                Sync::Lies
+            } else {
+                Sync::Works
+            };
+            Fleet::prepare(folder, self.nodes, machine, sync)?
+        };
         for member in fleet.members.values_mut() {
             member.launch()?;
         }
@@ -250,6 +267,10 @@ impl Campaign {
                 healing.elapsed()
             ));
         }
+        let installed = faults.snapshots_installed;
+        notes.push(format!(
+            "{installed} snapshots were installed since the nodes' last starts"
+        ));
         shared.stop.store(true, Relaxed);
         shared.quit.store(true, Relaxed);
         while workers.join_next().await.is_some() {}
@@ -263,7 +284,7 @@ impl Campaign {
                 Err(error) => faults.problems.push(format!("no journal: {error:#}")),
             }
         }
-        faults.restart_ended()?;
+        faults.note_ended()?;
         for member in faults.fleet.members.values() {
             let log = member.node.log_text();
             if let Some(line) = log.lines().find(|line| line.contains("panicked at")) {
@@ -316,8 +337,14 @@ async fn settle(
 ) -> Result<()> {
     let first = faults.fleet.first();
     for id in first {
-        faults.fleet.member(id)?.node.await_ready().await?;
-        faults.restart_ended()?;
+        let ready = faults.fleet.member(id)?.node.await_ready().await;
+        // Its log says why, and is shown with the node's end.
+        ready.map_err(|_| anyhow::anyhow!("node {id} does not become ready"))?;
+        faults.note_ended()?;
+        let http = faults.fleet.member(id)?.node.http.clone();
+        let metrics = crate::http::metrics(&http).await?;
+        let installed = metrics.get("tidemill_raft_snapshots_installed");
+        faults.snapshots_installed += installed.copied().unwrap_or_default() as u64;
     }
     // Some load on the healed cluster: it must not only end what was there, but take new work.
     sleep(Duration::from_secs(1)).await;

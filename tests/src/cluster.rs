@@ -30,9 +30,25 @@ pub struct ClusterBuilder {
     data_roots: BTreeMap<u64, PathBuf>,
     binary: Option<PathBuf>,
     name: String,
+    launcher: Launcher,
 }
 
 impl ClusterBuilder {
+    /// The cores that the nodes run on, as `taskset -c` takes them.
+    #[must_use]
+    pub fn on_cores(mut self, cores: &str) -> Self {
+        self.launcher.before = ["taskset", "-c", cores].map(str::to_owned).to_vec();
+        self
+    }
+
+    /// A variable of the nodes' environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        let variable = (name.to_owned(), value.to_owned());
+        self.launcher.variables.push(variable);
+        self
+    }
+
     /// Raft groups besides the catalog. Default: 1 for one node, else 2.
     #[must_use]
     pub fn partitions(mut self, partitions: u32) -> Self {
@@ -142,6 +158,7 @@ impl Cluster {
             data_roots: BTreeMap::new(),
             binary: None,
             name: "test".to_owned(),
+            launcher: Launcher::default(),
         }
     }
 
@@ -180,7 +197,7 @@ impl Cluster {
             config: folder.join("node.toml"),
             log: folder.join("log"),
             binary: self.binary.clone(),
-            launcher: Launcher::default(),
+            launcher: self.options.launcher.clone(),
             process: None,
         })
     }

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod ledger;
 pub mod load;
 pub mod node;
+pub mod overload;
 pub mod ports;
 pub mod tmpfs;
 pub mod wait;

@@ -23,6 +23,7 @@ fn campaigns_of_fixed_seeds_break_no_promise() -> Result<()> {
             seed,
             nodes: 3,
             length: Duration::from_secs(seconds / SEEDS.len() as u64),
+            lying_disks: false,
         };
         let report = campaign.run()?;
         println!("{report}");

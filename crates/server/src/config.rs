@@ -22,7 +22,7 @@ use std::{
 
 use thiserror::Error;
 use tidemill_core::{catalog::CatalogConfig, partition::PartitionConfig};
-use tidemill_replica::{Member, ReplicaConfig};
+use tidemill_replica::{Member, ReplicaConfig, SnapshotPolicy};
 use tidemill_types::{NodeId, limits::REQUEST_OVERHEAD_BYTES};
 
 pub use self::{
@@ -60,6 +60,10 @@ pub struct Config {
     pub election_min: Duration,
     /// Most time without a leader before an election.
     pub election_max: Duration,
+    /// After so many entries of a group its state is made durable, so that the log can be cut.
+    pub snapshot_entries: u64,
+    /// So many entries are kept in the log all the same.
+    pub snapshot_keep: u64,
     /// Below this free space new work is refused.
     pub reserve_bytes: u64,
     /// Cache of file blocks.
@@ -229,6 +233,11 @@ impl Config {
             heartbeat: self.heartbeat,
             election_min: self.election_min,
             election_max: self.election_max,
+            snapshot: SnapshotPolicy {
+                entries: self.snapshot_entries,
+                keep_entries: self.snapshot_keep,
+                ..SnapshotPolicy::default()
+            },
             ..ReplicaConfig::new(self.node_id, self.cluster_name.clone(), self.peer)
         }
     }
@@ -291,6 +300,8 @@ impl fmt::Display for Config {
         writeln!(f, "raft.heartbeat = \"{}\"", duration(self.heartbeat))?;
         writeln!(f, "raft.election_min = \"{}\"", duration(self.election_min))?;
         writeln!(f, "raft.election_max = \"{}\"", duration(self.election_max))?;
+        writeln!(f, "raft.snapshot_entries = {}", self.snapshot_entries)?;
+        writeln!(f, "raft.snapshot_keep = {}", self.snapshot_keep)?;
         writeln!(
             f,
             "storage.reserve = \"{}\"",

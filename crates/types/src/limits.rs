@@ -243,6 +243,8 @@ pub const REQUEST_OVERHEAD_BYTES: usize = 256 * 1024;
 pub const BOOTSTRAP_MEMBERS_MAX: usize = 64;
 /// Most partitions of a cluster.
 pub const PARTITIONS_MAX: u16 = 1_024;
+/// Most log entries of a group between two snapshots, and most that are kept after one.
+pub const SNAPSHOT_ENTRIES_MAX: u64 = 10_000_000;
 /// Most characters in a cluster's name.
 pub const CLUSTER_NAME_CHARS_MAX: usize = 255;
 

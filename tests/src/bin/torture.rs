@@ -28,6 +28,9 @@ struct Arguments {
     /// Nodes: 3 or 5.
     #[arg(long, default_value_t = 3)]
     nodes: u64,
+    /// Every fsync does nothing and says that it has: a promise must be broken.
+    #[arg(long)]
+    lying_disks: bool,
     /// Only print the faults that the seed plans.
     #[arg(long)]
     plan: bool,
@@ -39,6 +42,7 @@ fn main() -> Result<ExitCode> {
         seed,
         nodes: arguments.nodes,
         length: Duration::from_secs(arguments.seconds),
+        lying_disks: arguments.lying_disks,
     };
     if arguments.plan {
         let seed = arguments.seed.unwrap_or(arguments.from);

@@ -33,6 +33,35 @@ fn run(command: &mut Command) -> Result<()> {
 }
 
 impl Disk {
+    /// Unmounts what campaigns left behind whose process is gone, and removes their folders.
+    pub fn sweep(prefix: &str) {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        for entry in fs::read_dir(std::env::temp_dir())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let owner = name
+                .strip_prefix(prefix)
+                .and_then(|rest| rest.split('-').next());
+            if !owner.is_some_and(super::network::is_gone) {
+                continue;
+            }
+            let folder = entry.path().display().to_string();
+            let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+            let mut was_running = false;
+            for place in places.filter(|place| place.starts_with(&folder)) {
+                was_running = true;
+                let _ = Command::new("umount").args(["-l", place]).status();
+            }
+            // One without mounts has ended as it should, and is kept because it found something.
+            if was_running {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
     /// Makes and mounts one below a folder.
     ///
     /// # Errors

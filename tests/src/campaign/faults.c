@@ -1,5 +1,6 @@
-/* Preloaded into a server by the fault campaign. The file named by TM_FAULTS holds two 64-bit words that the
- * campaign may change at any time: nanoseconds to add to the wall clock, and 1 when fsync fails with EIO.
+/* Preloaded into a server by the fault campaign. The file named by TM_FAULTS holds three 64-bit words that the
+ * campaign may change at any time: nanoseconds to add to the wall clock; what fsync does (0 its work, 1 fail with
+ * EIO, 2 say that it is done and do nothing); and microseconds that it takes longer.
  * The monotonic clock is left alone, and so are waits: an absolute deadline by the wall clock is moved back. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -28,7 +29,7 @@ __attribute__((constructor)) static void begin(void) {
   const char *path = getenv("TM_FAULTS");
   int fd = path ? open(path, O_RDONLY) : -1;
   if (fd < 0) return;
-  void *map = mmap(0, 16, PROT_READ, MAP_SHARED, fd, 0);
+  void *map = mmap(0, 24, PROT_READ, MAP_SHARED, fd, 0);
   if (map != MAP_FAILED) words = map;
   close(fd);
 }
@@ -68,12 +69,13 @@ int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct t
   return real_timedwait(c, m, &t);
 }
 
-int fsync(int fd) {
-  if (words && words[1]) { errno = EIO; return -1; }
-  return real_fsync(fd);
+static int sync_with(int (*real)(int), int fd) {
+  if (words && words[2]) usleep((useconds_t)words[2]);
+  if (words && words[1] == 1) { errno = EIO; return -1; }
+  if (words && words[1] == 2) return 0;
+  return real(fd);
 }
 
-int fdatasync(int fd) {
-  if (words && words[1]) { errno = EIO; return -1; }
-  return real_fdatasync(fd);
-}
+int fsync(int fd) { return sync_with(real_fsync, fd); }
+
+int fdatasync(int fd) { return sync_with(real_fdatasync, fd); }

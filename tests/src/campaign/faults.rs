@@ -21,8 +21,11 @@ use super::{
     fleet::Fleet,
     network::CLIENTS,
     plan::{Fault, Planned},
+    tools::Sync,
 };
 
+/// How much of the log of a node that has ended is shown.
+const LOG_LINES_SHOWN: usize = 8;
 /// How often it is looked whether a process has ended by itself.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a change of members is tried for, after which it is left to the end of the campaign.
@@ -41,11 +44,15 @@ pub struct Faults {
     /// What could not be done on this machine, by fault.
     pub left_out: BTreeMap<&'static str, u64>,
     lossy: BTreeMap<u64, u64>,
+    /// What each cut has cut: a node may have joined since.
+    cut: Vec<(Fault, Vec<(u64, u64)>)>,
     next_id: u64,
     /// Nodes that joined and are not yet removed, with the call that is under way.
     joined: BTreeMap<u64, JoinHandle<()>>,
     /// Nodes that were sure to stop and went on: by fault.
     pub went_on: BTreeMap<&'static str, u64>,
+    /// By the nodes' metrics.
+    pub snapshots_installed: u64,
 }
 
 impl Faults {
@@ -59,9 +66,11 @@ impl Faults {
             problems: Vec::new(),
             left_out: BTreeMap::new(),
             lossy: BTreeMap::new(),
+            cut: Vec::new(),
             next_id,
             joined: BTreeMap::new(),
             went_on: BTreeMap::new(),
+            snapshots_installed: 0,
         }
     }
 
@@ -112,10 +121,10 @@ impl Faults {
         });
     }
 
-    /// Waits, and starts again what has ended by itself.
+    /// Waits, and notes what has ended by itself.
     async fn watch_until(&mut self, until: Instant) -> Result<()> {
         loop {
-            self.restart_ended()?;
+            self.note_ended()?;
             let now = Instant::now();
             if now >= until {
                 return Ok(());
@@ -124,22 +133,26 @@ impl Faults {
         }
     }
 
-    /// Starts again what has ended by itself. It is a problem, unless what strikes it may end it.
+    /// Notes what has ended by itself: a problem, unless what strikes it may end it.
     ///
     /// # Errors
-    /// When it cannot be started.
-    pub fn restart_ended(&mut self) -> Result<()> {
+    /// When the system does not say.
+    pub fn note_ended(&mut self) -> Result<()> {
         for (id, status) in self.fleet.ended()? {
             let member = self.fleet.member(id)?;
             if member.may_end {
                 member.should_run = false;
                 continue;
             }
-            let tail = member.node.log_tail();
+            // One that cannot start is not made to again and again; `mend_all` tries once more.
+            member.should_run = false;
+            let text = member.node.log_text();
+            let mut last: Vec<&str> = text.lines().rev().take(LOG_LINES_SHOWN).collect();
+            last.reverse();
+            let last = last.join("\n  ");
             self.problems.push(format!(
-                "node {id} ended by itself with {status}; its log ends:\n{tail}"
+                "node {id} ended by itself with {status}; its log ends:\n  {last}"
             ));
-            self.fleet.member(id)?.launch()?;
         }
         Ok(())
     }
@@ -197,6 +210,7 @@ impl Faults {
                     return Ok(false);
                 };
                 network.cut(&pairs)?;
+                self.cut.push((fault.clone(), pairs));
             }
             Fault::Slow(n) => {
                 let Some(network) = &self.fleet.machine.network else {
@@ -217,6 +231,12 @@ impl Faults {
                 };
                 switches.skew_ms(*ms)?;
             }
+            Fault::SlowDisk(n, ms) => {
+                let Some(switches) = &self.fleet.member(*n)?.switches else {
+                    return Ok(false);
+                };
+                switches.sync_delay(Duration::from_millis(*ms))?;
+            }
             Fault::DiskFull(n) => {
                 let member = self.fleet.member(*n)?;
                 let Some(disk) = &member.disk else {
@@ -230,7 +250,7 @@ impl Faults {
                 let Some(switches) = &member.switches else {
                     return Ok(false);
                 };
-                switches.sync_fails(true)?;
+                switches.sync(Sync::Fails)?;
                 member.may_end = true;
             }
             Fault::PowerCut(n) => return self.cut_power(&[*n]),
@@ -265,8 +285,9 @@ impl Faults {
             | Fault::OneWay(..)
             | Fault::Mute(_)
             | Fault::Split(_) => {
-                let pairs = self.cuts(fault);
-                if let Some(network) = &mut self.fleet.machine.network {
+                let at = self.cut.iter().position(|(cut, _)| cut == fault);
+                let pairs = at.map(|at| self.cut.swap_remove(at).1);
+                if let (Some(network), Some(pairs)) = (&mut self.fleet.machine.network, pairs) {
                     network.join(&pairs)?;
                 }
             }
@@ -292,7 +313,13 @@ impl Faults {
                 member.may_end = false;
                 member.launch()?;
             }
+            Fault::SlowDisk(n, _) => {
+                if let Some(switches) = &self.fleet.member(*n)?.switches {
+                    switches.sync_delay(Duration::ZERO)?;
+                }
+            }
             Fault::SyncError(n) => {
+                let usual = self.fleet.sync;
                 let member = self.fleet.member(*n)?;
                 if member.should_run && member.node.ended()?.is_none() {
                     *self.went_on.entry("sync_error").or_default() += 1;
@@ -300,7 +327,7 @@ impl Faults {
                 let member = self.fleet.member(*n)?;
                 member.kill()?;
                 if let Some(switches) = &member.switches {
-                    switches.sync_fails(false)?;
+                    switches.sync(usual)?;
                 }
                 member.may_end = false;
                 member.launch()?;
@@ -355,8 +382,18 @@ impl Faults {
 
     /// One more node joins: it starts now, and is added as soon as the cluster can do it.
     fn join(&mut self) -> Result<bool> {
-        if !self.joined.is_empty() {
+        // The last one has its host until it is gone.
+        if self
+            .joined
+            .values()
+            .any(|under_way| !under_way.is_finished())
+        {
             return Ok(false);
+        }
+        for id in std::mem::take(&mut self.joined).into_keys() {
+            if let Some(mut member) = self.fleet.members.remove(&id) {
+                member.kill()?;
+            }
         }
         let id = self.next_id;
         self.next_id += 1;

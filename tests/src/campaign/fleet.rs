@@ -14,13 +14,18 @@ use rustix::process::Signal;
 use super::{
     disk::Disk,
     network::{Network, address},
-    tools::{Switches, Tools},
+    tools::{Switches, Sync, Tools},
 };
 use crate::{Node, binary::tidemill_binary, node::Launcher, ports::free_port};
 
 /// Hosts for nodes that join.
 pub const SPARE_HOSTS: u64 = 1;
 const PARTITIONS: u32 = 2;
+/// A snapshot every few seconds, so that a node that was away for a few is sent one.
+const SNAPSHOTS: [(&str, &str); 2] = [
+    ("TIDEMILL_RAFT_SNAPSHOT_ENTRIES", "200"),
+    ("TIDEMILL_RAFT_SNAPSHOT_KEEP", "50"),
+];
 const PORTS: [u16; 3] = [7_450, 7_480, 7_470];
 
 /// What this machine gives a campaign, and what it does not.
@@ -103,6 +108,8 @@ pub struct Fleet {
     binary: PathBuf,
     previous: Option<PathBuf>,
     first: u64,
+    /// What fsync does when no fault strikes it.
+    pub(super) sync: Sync,
 }
 
 impl Fleet {
@@ -110,7 +117,7 @@ impl Fleet {
     ///
     /// # Errors
     /// When there is no binary, or no room.
-    pub fn prepare(folder: &Path, nodes: u64, machine: Machine) -> Result<Self> {
+    pub fn prepare(folder: &Path, nodes: u64, machine: Machine, sync: Sync) -> Result<Self> {
         let mut fleet = Self {
             members: BTreeMap::new(),
             machine,
@@ -120,6 +127,7 @@ impl Fleet {
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
             first: nodes,
+            sync,
         };
         for id in 1..=nodes {
             let member = fleet.place(id, id)?;
@@ -147,7 +155,13 @@ impl Fleet {
             true => Some(Disk::create(&folder)?),
             false => None,
         };
-        let mut launcher = Launcher::default();
+        let mut launcher = Launcher {
+            // By environment, since the previous release's configuration may not know these.
+            variables: SNAPSHOTS
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+            ..Launcher::default()
+        };
         let addresses: Vec<String> = match &self.machine.network {
             Some(network) => {
                 let door = network.door(host).display().to_string();
@@ -167,11 +181,12 @@ impl Fleet {
         let switches = match &self.machine.tools {
             Some(tools) => {
                 let switches = Switches::create(folder.join("switches"))?;
+                switches.sync(self.sync)?;
                 let text = |path: &Path| path.display().to_string();
-                launcher.variables = vec![
+                launcher.variables.extend([
                     ("LD_PRELOAD".to_owned(), text(&tools.faults)),
                     ("TM_FAULTS".to_owned(), text(switches.path())),
-                ];
+                ]);
                 Some(switches)
             }
             None => None,

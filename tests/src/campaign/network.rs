@@ -19,7 +19,19 @@ pub const CLIENTS: u64 = 0;
 /// No host has this address: what is sent to it is lost without a word, as in a cut.
 const NOBODY: &str = "02:00:00:00:00:01";
 
+/// Where the system lists namespaces.
+const SPACES: &str = "/run/netns";
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// What all our namespaces' names begin with; the owner's process id follows.
+const PREFIX: &str = "tidemill-";
+
+/// True when no process has this id.
+#[must_use]
+pub fn is_gone(pid: &str) -> bool {
+    pid.parse::<u32>().is_ok() && !std::path::Path::new("/proc").join(pid).exists()
+}
 
 /// The switch and its hosts.
 #[derive(Debug)]
@@ -48,6 +60,30 @@ fn run(command: &str) -> Result<()> {
 }
 
 impl Network {
+    /// Ends what campaigns left behind whose process is gone (somebody killed it): the servers in their
+    /// namespaces, and these.
+    pub fn sweep() {
+        let spaces = std::fs::read_dir(SPACES).into_iter().flatten().flatten();
+        for space in spaces.filter_map(|entry| entry.file_name().into_string().ok()) {
+            let owner = space
+                .strip_prefix(PREFIX)
+                .and_then(|rest| rest.split('-').next());
+            if !owner.is_some_and(is_gone) {
+                continue;
+            }
+            let inside = Command::new("ip").args(["netns", "pids", &space]).output();
+            for pid in inside
+                .iter()
+                .flat_map(|output| output.stdout.split(|b| *b == b'\n'))
+            {
+                if let Ok(pid) = String::from_utf8_lossy(pid).parse::<u32>() {
+                    let _ = run(&format!("kill -9 {pid}"));
+                }
+            }
+            let _ = run(&format!("ip netns del {space}"));
+        }
+    }
+
     /// Makes hosts [`CLIENTS`] to `last`.
     ///
     /// # Errors
@@ -55,7 +91,7 @@ impl Network {
     pub fn create(last: u64) -> Result<Self> {
         let number = NEXT.fetch_add(1, Relaxed);
         let mut network = Self {
-            prefix: format!("tidemill-{}-{number}", std::process::id()),
+            prefix: format!("{PREFIX}{}-{number}", std::process::id()),
             hosts: Vec::new(),
             cuts: BTreeMap::new(),
             has_nft: false,
@@ -96,7 +132,7 @@ impl Network {
     /// The file by which a process enters a host.
     #[must_use]
     pub fn door(&self, host: u64) -> PathBuf {
-        PathBuf::from("/run/netns").join(self.space(host))
+        PathBuf::from(SPACES).join(self.space(host))
     }
 
     /// Whether links can be made lossy.

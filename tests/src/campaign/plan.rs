@@ -7,7 +7,7 @@ use super::random::Random;
 /// The first fault comes after this time: there must be something that it can harm.
 const FIRST_MS: u64 = 1_500;
 /// Between the beginnings of two faults.
-const GAP_MS: (u64, u64) = (300, 2_500);
+const GAP_MS: (u64, u64) = (400, 3_600);
 /// How long most faults last. An election takes about two seconds.
 const LENGTH_MS: (u64, u64) = (1_000, 7_000);
 
@@ -40,6 +40,8 @@ pub enum Fault {
     Skew(u64, i64),
     /// Its disk has not a byte left.
     DiskFull(u64),
+    /// fsync takes so many milliseconds longer.
+    SlowDisk(u64, u64),
     /// fsync fails with EIO.
     SyncError(u64),
     /// Its disk takes nothing more, and forgets all that was not synced; it is killed, and starts again on that.
@@ -68,6 +70,7 @@ impl Fault {
             Self::Lossy(..) => "lossy",
             Self::Skew(..) => "skew",
             Self::DiskFull(_) => "disk_full",
+            Self::SlowDisk(..) => "slow_disk",
             Self::SyncError(_) => "sync_error",
             Self::PowerCut(_) => "power_cut",
             Self::Blackout => "blackout",
@@ -92,6 +95,7 @@ impl Fault {
             Self::OneWay(from, to) => format!("{from} to {to}"),
             Self::Split(side) => format!("{side:?} from the others"),
             Self::Lossy(n, percent) => format!("node {n}, {percent} %"),
+            Self::SlowDisk(n, ms) => format!("node {n}, {ms} ms"),
             Self::Skew(n, ms) => format!("node {n}, {ms} ms"),
             Self::KillAll | Self::Blackout => "all nodes".to_owned(),
             Self::Member => "one more".to_owned(),
@@ -111,6 +115,7 @@ impl Fault {
             Self::Slow(n) => vec![("slow", *n)],
             Self::Lossy(n, _) => vec![("lossy", *n)],
             Self::Skew(n, _) => vec![("clock", *n)],
+            Self::SlowDisk(n, _) => vec![("slow_disk", *n)],
             Self::Member => vec![("members", 0)],
             // Cuts are counted, so they may lie over each other; the same one twice would add nothing.
             Self::Isolate(n) | Self::Unplug(n) | Self::Mute(n) => vec![("cut", *n)],
@@ -184,7 +189,7 @@ pub fn plan(seed: u64, nodes: u64, length_ms: u64) -> Vec<Planned> {
 }
 
 /// How many cards [`draw`] knows.
-const KINDS: u64 = 21;
+const KINDS: u64 = 22;
 
 fn draw(kind: u64, nodes: u64, random: &mut Random) -> Fault {
     let n = random.between(1, nodes);
@@ -213,6 +218,7 @@ fn draw(kind: u64, nodes: u64, random: &mut Random) -> Fault {
         17 => Fault::SyncError(n),
         18 => Fault::PowerCut(n),
         19 => Fault::Blackout,
+        20 => Fault::SlowDisk(n, *random.pick(&[20, 200, 1_000])),
         _ => Fault::Member,
     }
 }
@@ -226,7 +232,7 @@ mod tests {
         let first = plan(7, 3, 300_000);
         assert_eq!(first, plan(7, 3, 300_000));
         assert_ne!(first, plan(8, 3, 300_000));
-        assert!(first.len() > 100, "{}", first.len());
+        assert!(first.len() > 80, "{}", first.len());
         assert!(
             first
                 .iter()
@@ -238,7 +244,7 @@ mod tests {
     fn every_fault_comes_and_faults_overlap() {
         let all = plan(1, 5, 300_000);
         let names: std::collections::BTreeSet<_> = all.iter().map(|p| p.fault.name()).collect();
-        assert_eq!(names.len(), 17, "{names:?}");
+        assert_eq!(names.len(), 18, "{names:?}");
         let overlaps = all
             .windows(2)
             .filter(|two| two[1].at_ms < two[0].end_ms)

@@ -60,7 +60,7 @@ fn compile(text: &str, target: &Path, flags: &[&str]) -> Result<()> {
 #[derive(Debug)]
 pub struct Switches {
     path: PathBuf,
-    words: std::sync::Mutex<[i64; 2]>,
+    words: std::sync::Mutex<[i64; 3]>,
 }
 
 impl Switches {
@@ -71,7 +71,7 @@ impl Switches {
     pub fn create(path: PathBuf) -> Result<Self> {
         let switches = Self {
             path,
-            words: std::sync::Mutex::new([0; 2]),
+            words: std::sync::Mutex::new([0; 3]),
         };
         switches.set(0, 0)?;
         Ok(switches)
@@ -108,11 +108,30 @@ impl Switches {
         self.set(0, ms * 1_000_000)
     }
 
-    /// Whether fsync fails.
+    /// What fsync does.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn sync_fails(&self, fails: bool) -> Result<()> {
-        self.set(1, i64::from(fails))
+    pub fn sync(&self, sync: Sync) -> Result<()> {
+        self.set(1, sync as i64)
     }
+
+    /// How much longer fsync takes.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn sync_delay(&self, delay: std::time::Duration) -> Result<()> {
+        self.set(2, i64::try_from(delay.as_micros())?)
+    }
+}
+
+/// What fsync does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Its work.
+    Works = 0,
+    /// It fails with EIO.
+    Fails = 1,
+    /// It says that it has done it, and has done nothing.
+    Lies = 2,
 }

@@ -102,6 +102,18 @@ pub const OPTIONS: &[OptionSpec] = &[
         "... to this stands for election.",
     ),
     option(
+        "raft.snapshot_entries",
+        "TIDEMILL_RAFT_SNAPSHOT_ENTRIES",
+        "50000",
+        "After so many log entries of a group its state is made durable and the log is cut: 1 to 10,000,000.",
+    ),
+    option(
+        "raft.snapshot_keep",
+        "TIDEMILL_RAFT_SNAPSHOT_KEEP",
+        "10000",
+        "So many entries stay in the log, for nodes that were away for a moment; others get a snapshot.",
+    ),
+    option(
         "storage.reserve",
         "TIDEMILL_STORAGE_RESERVE",
         "256MiB",

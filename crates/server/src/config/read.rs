@@ -8,7 +8,7 @@ use tidemill_types::{
     duration::FlowDuration,
     limits::{
         BOOTSTRAP_MEMBERS_MAX, CLUSTER_NAME_CHARS_MAX, FLOW_DURATION_MS_MAX, MESSAGE_BYTES_MAX,
-        PARTITIONS_MAX,
+        PARTITIONS_MAX, SNAPSHOT_ENTRIES_MAX,
     },
 };
 use toml::{Table, Value};
@@ -70,6 +70,18 @@ fn read(r: &mut Reader<'_>) -> Config {
         heartbeat: r.duration("raft.heartbeat"),
         election_min: r.duration("raft.election_min"),
         election_max: r.duration("raft.election_max"),
+        snapshot_entries: r
+            .parsed("raft.snapshot_entries", "1 to 10,000,000", |t| {
+                t.parse()
+                    .ok()
+                    .filter(|n| (1..=SNAPSHOT_ENTRIES_MAX).contains(n))
+            })
+            .unwrap_or(1),
+        snapshot_keep: r
+            .parsed("raft.snapshot_keep", "0 to 10,000,000", |t| {
+                t.parse().ok().filter(|n| *n <= SNAPSHOT_ENTRIES_MAX)
+            })
+            .unwrap_or(0),
         reserve_bytes: r.bytes("storage.reserve"),
         block_cache_bytes: r.size("storage.block_cache"),
         state_memory_bytes: r.size("storage.state_memory"),

@@ -72,6 +72,8 @@ fn each_problem_is_named() {
         ),
         ("partitions = 0", "partitions: 0 is not allowed: 1 to 1024"),
         ("partitions = 70000", "partitions: \"70000\" is not allowed"),
+        ("[raft]\nsnapshot_entries = 0", "raft.snapshot_entries:"),
+        ("[raft]\nsnapshot_keep = 10000001", "raft.snapshot_keep:"),
         (
             "[listen]\ngrpc = \"localhost:1\"",
             "listen.grpc: \"localhost:1\" is not allowed: an IP address",

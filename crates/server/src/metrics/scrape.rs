@@ -21,6 +21,7 @@ pub(crate) struct Sources {
     last_log: Arc<Family<Gauge>>,
     applied: Arc<Family<Gauge>>,
     snapshot: Arc<Family<Gauge>>,
+    installed: Arc<Family<Gauge>>,
     fenced: Arc<Family<Gauge>>,
     fault: Arc<Family<Gauge>>,
     appends: Arc<Family<Gauge>>,
@@ -154,6 +155,11 @@ impl Sources {
                 "Index of the last entry in a durable snapshot.",
                 GROUP,
             ),
+            installed: r.gauges(
+                "tidemill_raft_snapshots_installed",
+                "Snapshots received from another node and installed since the start.",
+                GROUP,
+            ),
             fenced: r.gauges(
                 "tidemill_raft_fenced_batches",
                 "Batches that the fence dropped since the start.",
@@ -207,6 +213,9 @@ impl Sources {
             self.last_log.with(label).set(group.last_log as f64);
             self.applied.with(label).set(group.applied as f64);
             self.snapshot.with(label).set(group.snapshot as f64);
+            self.installed
+                .with(label)
+                .set(group.snapshots_installed as f64);
             self.fenced.with(label).set(group.fenced as f64);
             self.fault
                 .with(label)

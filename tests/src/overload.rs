@@ -1,0 +1,300 @@
+//! Starts executions at a rate that does not ask whether the server keeps up, and looks what becomes of them.
+//!
+//! Owns the callers; judges nothing. An open loop sends what is due when it is due, however many answers are missing,
+//! so a server that gets slow gets no mercy; a closed loop finds out what is the best that it can do.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tidemill_checker::{
+    Recorder,
+    history::{Answer, Call, Outcome},
+};
+use tidemill_sdk::api::{
+    Message, StartExecutionRequest, StartExecutionResponse,
+    execution_service_client::ExecutionServiceClient,
+};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+
+/// Connections, so that none of them is the bottleneck.
+const CONNECTIONS: usize = 16;
+/// Calls of an open loop whose answers are missing; more are not sent, and counted.
+const OPEN_CALLS_MAX: usize = 30_000;
+/// How long a caller waits for an answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// An open loop sends what is due this often.
+const TICK: Duration = Duration::from_millis(2);
+
+/// What became of calls.
+#[derive(Clone, Debug, Default)]
+pub struct Outcomes {
+    /// Sent.
+    pub sent: u64,
+    /// Due, and not sent, since too many answers were missing.
+    pub not_sent: u64,
+    /// Acknowledged, with the microseconds that it took.
+    pub ok_us: Vec<u32>,
+    /// Shed as overloaded with a hint when to retry.
+    pub shed_us: Vec<u32>,
+    /// Shed as overloaded without a hint.
+    pub without_hint: u64,
+    /// Other errors, by code.
+    pub other: BTreeMap<String, u64>,
+    /// How long it went on.
+    pub elapsed: Duration,
+}
+
+impl Outcomes {
+    /// Acknowledged in a second.
+    #[must_use]
+    pub fn goodput(&self) -> f64 {
+        self.ok_us.len() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    fn take(&mut self, result: &Result<StartExecutionResponse, Status>, took: Duration) {
+        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        match result {
+            Ok(_) => self.ok_us.push(took),
+            Err(status) if status.code() == Code::ResourceExhausted => {
+                let hint = status
+                    .get_details_retry_info()
+                    .and_then(|info| info.retry_delay);
+                match hint.is_some_and(|delay| !delay.is_zero()) {
+                    true => self.shed_us.push(took),
+                    false => self.without_hint += 1,
+                }
+            }
+            Err(status) => {
+                *self
+                    .other
+                    .entry(format!("{:?}", status.code()))
+                    .or_default() += 1
+            }
+        }
+    }
+}
+
+/// The value below which so many of a thousand are, in milliseconds; 0 when there are none.
+#[must_use]
+pub fn quantile_ms(values: &[u32], per_mille: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let at = (sorted.len() * per_mille / 1_000).min(sorted.len().saturating_sub(1));
+    sorted.get(at).map_or(0.0, |us| f64::from(*us) / 1_000.0)
+}
+
+/// Callers of one flow.
+#[derive(Clone, Debug)]
+pub struct Callers {
+    clients: Vec<ExecutionServiceClient<Channel>>,
+    flow: String,
+    prefix: String,
+    next: Arc<AtomicU64>,
+    wait: Duration,
+    recorder: Option<Arc<Recorder>>,
+}
+
+impl Callers {
+    /// Of a flow, by its id; `prefix` begins their request ids.
+    ///
+    /// # Errors
+    /// When the endpoint is none.
+    pub fn new(endpoint: &str, flow: &str, prefix: &str) -> Result<Self> {
+        let connect = |_| {
+            let endpoint = Endpoint::from_shared(endpoint.to_owned())?;
+            anyhow::Ok(ExecutionServiceClient::new(endpoint.connect_lazy()))
+        };
+        Ok(Self {
+            clients: (0..CONNECTIONS).map(connect).collect::<Result<_>>()?,
+            flow: flow.to_owned(),
+            prefix: prefix.to_owned(),
+            next: Arc::default(),
+            wait: Duration::ZERO,
+            recorder: None,
+        })
+    }
+
+    /// They wait for the execution's end.
+    #[must_use]
+    pub fn waiting(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// They write down what they see.
+    #[must_use]
+    pub fn recording(mut self, recorder: Arc<Recorder>) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
+    /// One start.
+    async fn start(&self) -> (Result<StartExecutionResponse, Status>, Duration) {
+        let number = self.next.fetch_add(1, Relaxed);
+        let request_id = format!("{}-{number}", self.prefix);
+        let request = StartExecutionRequest {
+            flow: self.flow.clone(),
+            message: Some(Message {
+                data: "{}".into(),
+                ..Message::default()
+            }),
+            request_id: request_id.clone(),
+            wait_ms: self.wait.as_millis() as u32,
+            ..StartExecutionRequest::default()
+        };
+        let call = self.recorder.as_ref().map(|recorder| {
+            let flow = self.flow.clone();
+            (
+                recorder,
+                recorder.call(&self.prefix, Call::Start { flow, request_id }),
+            )
+        });
+        let mut client = self.clients[number as usize % self.clients.len()].clone();
+        let begun = Instant::now();
+        let result = match timeout(CALL_TIMEOUT, client.start_execution(request)).await {
+            Ok(result) => result.map(tonic::Response::into_inner),
+            Err(_) => Err(Status::deadline_exceeded("no answer")),
+        };
+        let took = begun.elapsed();
+        if let Some((recorder, id)) = call {
+            recorder.answer(id, outcome(&result));
+        }
+        (result, took)
+    }
+
+    /// So many callers, each with one start after the other, and at least one.
+    ///
+    /// # Panics
+    /// When a caller does.
+    pub async fn closed_loop(&self, callers: usize, length: Duration) -> Outcomes {
+        let begun = Instant::now();
+        let mut tasks = JoinSet::new();
+        for _ in 0..callers {
+            let callers = self.clone();
+            tasks.spawn(async move {
+                let mut outcomes = Outcomes::default();
+                loop {
+                    outcomes.sent += 1;
+                    let (result, took) = callers.start().await;
+                    outcomes.take(&result, took);
+                    if begun.elapsed() >= length {
+                        return outcomes;
+                    }
+                }
+            });
+        }
+        let mut all = Outcomes::default();
+        while let Some(one) = tasks.join_next().await {
+            let one = one.expect("a caller does not panic");
+            all.sent += one.sent;
+            all.ok_us.extend(one.ok_us);
+            all.shed_us.extend(one.shed_us);
+            all.without_hint += one.without_hint;
+            for (code, count) in one.other {
+                *all.other.entry(code).or_default() += count;
+            }
+        }
+        all.elapsed = begun.elapsed();
+        all
+    }
+
+    /// So many starts in a second, whether they are answered or not. What is answered after the end counts for
+    /// what became of it, but not in the time.
+    ///
+    /// # Panics
+    /// When a caller does.
+    pub async fn open_loop(&self, per_second: f64, length: Duration) -> Outcomes {
+        let begun = Instant::now();
+        let outcomes = Arc::new(Mutex::new(Outcomes::default()));
+        let open = Arc::new(Semaphore::new(OPEN_CALLS_MAX));
+        let mut tasks = JoinSet::new();
+        let mut due = 0_u64;
+        while begun.elapsed() < length {
+            let until_now = (begun.elapsed().as_secs_f64() * per_second) as u64;
+            while due < until_now {
+                due += 1;
+                let Ok(place) = Arc::clone(&open).try_acquire_owned() else {
+                    lock(&outcomes).not_sent += 1;
+                    continue;
+                };
+                lock(&outcomes).sent += 1;
+                let (callers, outcomes) = (self.clone(), Arc::clone(&outcomes));
+                tasks.spawn(async move {
+                    let (result, took) = callers.start().await;
+                    lock(&outcomes).take(&result, took);
+                    drop(place);
+                });
+            }
+            while tasks.try_join_next().is_some() {}
+            sleep_until(Instant::now() + TICK).await;
+        }
+        let elapsed = begun.elapsed();
+        let in_time = lock(&outcomes).ok_us.len();
+        while tasks.join_next().await.is_some() {}
+        let mut all = lock(&outcomes).clone();
+        // The rate is that within the time; the answers after it are kept for their latencies.
+        let share = in_time as f64 / (all.ok_us.len().max(1)) as f64;
+        all.elapsed = if share > 0.0 {
+            elapsed.div_f64(share)
+        } else {
+            elapsed
+        };
+        all
+    }
+}
+
+fn lock(outcomes: &Mutex<Outcomes>) -> std::sync::MutexGuard<'_, Outcomes> {
+    outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What an answer tells of the effect.
+fn outcome(result: &Result<StartExecutionResponse, Status>) -> Outcome {
+    match result {
+        Ok(started) => Outcome::Ok {
+            answer: Answer::Started {
+                execution: started.execution_id.clone(),
+                created: Some(started.created),
+            },
+        },
+        Err(status) => match status.code() {
+            Code::ResourceExhausted | Code::InvalidArgument | Code::FailedPrecondition => {
+                Outcome::Refused {
+                    code: format!("{:?}", status.code()),
+                }
+            }
+            _ => Outcome::Unknown,
+        },
+    }
+}
+
+/// Memory of a process in MiB: what it has now, and the most that it had.
+///
+/// # Errors
+/// When it does not run.
+pub fn memory_mib(pid: u32) -> Result<(u64, u64)> {
+    let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
+    let read = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let now = read("VmRSS:").context("the memory of a process")?;
+    let most = read("VmHWM:").context("the memory of a process")?;
+    Ok((now >> 10, most >> 10))
+}
