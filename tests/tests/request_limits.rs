@@ -504,7 +504,13 @@ fn configuration() -> Result<()> {
     };
     let partitions = |count: u16| format!("{}partitions = {count}\n", name(1));
     let message = |bytes: usize| format!("{}[limits]\nmessage = \"{bytes}B\"\n", name(1));
+    let snapshot = |entries: u64| format!("{}[raft]\nsnapshot_entries = {entries}\n", name(1));
     for (key, most, over) in [
+        (
+            "raft.snapshot_entries",
+            snapshot(SNAPSHOT_ENTRIES_MAX),
+            snapshot(SNAPSHOT_ENTRIES_MAX + 1),
+        ),
         (
             "cluster_name",
             name(CLUSTER_NAME_CHARS_MAX),

@@ -17,20 +17,29 @@ use crate::{
 };
 
 /// What is said beside the figures.
-pub const DURABILITY: &str = "defaults: the WAL is fsynced on a majority before an answer; puts of 256 bytes, all sent to the leader";
+pub const DURABILITY: &str =
+    "defaults: the WAL is fsynced on a majority before an answer; puts of 256 bytes";
 /// Bytes of one value.
 const VALUE_BYTES: usize = 256;
-/// Clients that share one gRPC connection. Fewer connections cost the server less CPU: this favours etcd.
-const CLIENTS_PER_CONNECTION: usize = 32;
+/// How clients reach a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Clients {
+    /// How many.
+    pub count: usize,
+    /// How many share one gRPC connection. The fewer connections, the less CPU a call costs the server.
+    pub per_connection: usize,
+    /// All ask the leader; otherwise they are spread over the nodes.
+    pub ask_leader: bool,
+}
 
-/// Puts by `clients` on a fresh cluster.
+/// Puts by clients on a fresh cluster.
 ///
 /// # Errors
 /// When anything fails, or a put that was acknowledged is not there.
 pub async fn start(
     binary: &Path,
     nodes: usize,
-    clients: usize,
+    clients: Clients,
     duration: Duration,
 ) -> Result<Map<String, Value>> {
     let folder = tempfile::Builder::new().prefix("peers-etcd").tempdir()?;
@@ -70,9 +79,10 @@ pub async fn start(
     let leader = leader(&ports, &mut servers).await?;
     let mut putters = Vec::new();
     let mut connection = None;
-    for n in 0..clients {
-        if n % CLIENTS_PER_CONNECTION == 0 {
-            connection = Some(connect(leader)?);
+    for n in 0..clients.count {
+        if n % clients.per_connection == 0 {
+            let node = ports[(n / clients.per_connection) % ports.len()].0;
+            connection = Some(connect(if clients.ask_leader { leader } else { node })?);
         }
         putters.push(Putter {
             grpc: connection.clone().context("made with the first client")?,

@@ -65,6 +65,15 @@ impl Shape {
     }
 }
 
+/// Whom clients ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Connect {
+    /// The leader alone: nothing is sent on.
+    Leader,
+    /// All nodes in turn.
+    Spread,
+}
+
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum System {
@@ -141,6 +150,13 @@ struct Bench {
     /// How often each system is measured, in turn; medians are printed.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
+    /// Whom the clients of `start` ask, of Tidemill and of etcd: the leader, or all nodes in turn. (Those
+    /// of the other shapes, and all of Restate's, are spread over the nodes.)
+    #[arg(long, value_enum, default_value_t = Connect::Leader)]
+    connect: Connect,
+    /// etcd: clients that share one gRPC connection. Ours have one each.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    clients_per_connection: u16,
     /// How many timers.
     #[arg(long, default_value_t = 50_000)]
     timers: u64,
@@ -316,6 +332,9 @@ impl Bench {
                     format!("--nodes={nodes}"),
                     format!("--clients={clients}"),
                 ];
+                if shape == Shape::Start && self.connect == Connect::Leader {
+                    arguments.push("--connect=leader".to_owned());
+                }
                 if shape == Shape::Timers {
                     arguments.push(format!("--count={}", self.timers));
                     arguments.push(format!("--within={}s", self.timers_within));
@@ -344,7 +363,14 @@ impl Bench {
                 };
                 restate::closed(path, shape, nodes, clients, duration).await
             }
-            (System::Etcd, _) => etcd::start(path, nodes, clients, duration).await,
+            (System::Etcd, _) => {
+                let clients = etcd::Clients {
+                    count: clients,
+                    per_connection: self.clients_per_connection.into(),
+                    ask_leader: self.connect == Connect::Leader,
+                };
+                etcd::start(path, nodes, clients, duration).await
+            }
         }
     }
 }
