@@ -7,6 +7,7 @@
 
 mod account;
 mod bench;
+mod check;
 mod figures;
 mod harness;
 mod ledger;
@@ -65,6 +66,8 @@ enum Command {
     },
     /// What the scenarios do.
     List,
+    /// Decide from recorded histories and exported journals whether every promise was kept.
+    Check(check::Check),
     /// The worker, in a process of its own; started by `run`.
     #[command(hide = true)]
     Worker {
@@ -169,6 +172,7 @@ async fn execute(command: Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::Check(check) => check.run(),
         Command::Worker {
             endpoints,
             concurrency,

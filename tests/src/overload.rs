@@ -298,3 +298,18 @@ pub fn memory_mib(pid: u32) -> Result<(u64, u64)> {
     let most = read("VmHWM:").context("the memory of a process")?;
     Ok((now >> 10, most >> 10))
 }
+
+/// Seconds of CPU that a process has used.
+///
+/// # Errors
+/// When it does not run.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    /// The kernel's USER_HZ, the same on every Linux that Rust runs on.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
+    // The name may have blanks in it; after it, user and system time are the 12th and 13th.
+    let (_, rest) = text.rsplit_once(')').context("a line of /proc/PID/stat")?;
+    let fields = rest.split_whitespace().skip(11).take(2);
+    let ticks: f64 = fields.filter_map(|field| field.parse::<f64>().ok()).sum();
+    Ok(ticks / TICKS_PER_SECOND)
+}

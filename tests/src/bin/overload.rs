@@ -8,7 +8,7 @@ use clap::Parser;
 use tidemill_sdk::{Client, Outcome, TaskContext, Worker, api::GetFlowRequest};
 use tidemill_tests::{
     Cluster, http,
-    overload::{Callers, Outcomes, memory_mib, quantile_ms},
+    overload::{Callers, Outcomes, cpu_seconds, memory_mib, quantile_ms},
 };
 use tokio::time::{Instant, sleep};
 
@@ -89,7 +89,9 @@ async fn run(arguments: &Arguments, cores: Option<&str>) -> Result<()> {
     let callers = Callers::new(&endpoint, &plain, "p")?;
     let idle = callers.closed_loop(1, Duration::from_secs(2)).await;
     let best = best(&callers).await;
+    let used = Used::now(pid)?;
     let flood = callers.open_loop(best * arguments.times, length).await;
+    used.show(pid)?;
     let recovery = recovery(&callers, quantile_ms(&idle.ok_us, 990)).await;
     show("overload", &flood, best);
     let (now, most) = memory_mib(pid)?;
@@ -110,9 +112,11 @@ async fn run(arguments: &Arguments, cores: Option<&str>) -> Result<()> {
         )
     };
     let before = completed().await?;
+    let used = Used::now(pid)?;
     let flood = callers
         .open_loop(best_worked * arguments.times, length)
         .await;
+    used.show(pid)?;
     let done = completed().await? - before;
     let ended = done / length.as_secs_f64();
     show("overload", &flood, best_worked);
@@ -157,6 +161,36 @@ async fn run(arguments: &Arguments, cores: Option<&str>) -> Result<()> {
     let _ = stop.send(());
     worker.await??;
     Ok(())
+}
+
+/// CPU that was used up to a moment: who is at his limit, the servers or the callers?
+struct Used {
+    at: Instant,
+    server: f64,
+    callers: f64,
+}
+
+impl Used {
+    fn now(server: u32) -> Result<Self> {
+        Ok(Self {
+            at: Instant::now(),
+            server: cpu_seconds(server)?,
+            callers: cpu_seconds(std::process::id())?,
+        })
+    }
+
+    /// What was used since.
+    fn show(&self, server: u32) -> Result<()> {
+        let now = Self::now(server)?;
+        let seconds = self.at.elapsed().as_secs_f64();
+        println!(
+            "cores used meanwhile: server {:.2}, callers and worker {:.2}; figures mean little where the \
+             callers use all that they have",
+            (now.server - self.server) / seconds,
+            (now.callers - self.callers) / seconds
+        );
+        Ok(())
+    }
 }
 
 /// The best rate of closed loops.
