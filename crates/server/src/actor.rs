@@ -243,6 +243,20 @@ impl<D: Decider> GroupHandle<D> {
         Ok(self.stale())
     }
 
+    /// A view of what this node has applied, as long as it believes to lead: for one that knows already
+    /// that it has applied all that was committed before its request began. What is applied after that
+    /// happens within the request, so no barrier is needed to tell of it.
+    ///
+    /// # Errors
+    /// [`AskError`]: not the leader, or stopped.
+    pub fn read_on(&self) -> Result<GroupReader, AskError> {
+        if let Some(fault) = self.fault() {
+            return Err(AskError::Corrupt(fault));
+        }
+        self.check_leader()?;
+        Ok(self.stale())
+    }
+
     fn check_leader(&self) -> Result<(), AskError> {
         let leadership = *self.shared.leadership.borrow();
         if leadership.is_self {

@@ -15,7 +15,10 @@ use tidemill_types::FlowId;
 use tokio::time::Instant;
 use tonic::{Status, metadata::MetadataMap};
 
-use super::{client, wait};
+use super::{
+    client,
+    wait::{self, Since},
+};
 use crate::{
     actor::{AskError, GroupHandle},
     gateway::{
@@ -145,8 +148,14 @@ async fn local(
             with_output: checked.with_output,
             ..WaitExecutionRequest::default()
         };
+        // A repeat may speak of what another leader has done since.
+        let since = if created {
+            Since::Start
+        } else {
+            Since::Unknown
+        };
         // It is started, whatever becomes of the waiting: an error would say otherwise.
-        match wait::until_ended(open, home, id, deadline, &request).await {
+        match wait::until_ended(open, home, id, deadline, &request, since).await {
             Ok(waited) => {
                 response.ended = waited.ended;
                 response.execution = waited.execution;

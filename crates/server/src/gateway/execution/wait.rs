@@ -44,7 +44,7 @@ pub(in crate::gateway) async fn wait(
         origin,
         Kind::Read,
         home,
-        |home| until_ended(open, home, id, deadline, request),
+        |home| until_ended(open, home, id, deadline, request, Since::Unknown),
         |channel| {
             let request = WaitExecutionRequest {
                 timeout_ms: left_ms(deadline),
@@ -71,6 +71,15 @@ pub(super) fn left_ms(deadline: Instant) -> u32 {
     u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1)
 }
 
+/// What the leader that waits has applied already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Since {
+    /// Perhaps not all that was committed before the request.
+    Unknown,
+    /// The start of the execution, which is what the request began with.
+    Start,
+}
+
 /// The execution once it has ended, or as it is when the time is up. On the leader only.
 pub(super) async fn until_ended(
     open: &Open,
@@ -78,6 +87,7 @@ pub(super) async fn until_ended(
     id: ExecutionId,
     deadline: Instant,
     request: &WaitExecutionRequest,
+    since: Since,
 ) -> CheckResult<WaitExecutionResponse> {
     let sink = open
         .node
@@ -86,9 +96,17 @@ pub(super) async fn until_ended(
         .ok_or_else(|| AskError::Unavailable("the partition is not open".into()))?;
     let mut changes = sink.watch(id).ok_or_else(too_many_watchers)?;
     let mut is_late = false;
+    let mut is_known = since == Since::Start;
     loop {
         changes.seen();
-        let rows = home.read().await?;
+        // One barrier, a round among the nodes, is enough: what is applied later happened meanwhile.
+        // The last look is for how it is now, so a leader that was deposed must not answer it.
+        let rows = if is_known && !is_late {
+            home.read_on()?
+        } else {
+            home.read().await?
+        };
+        is_known = true;
         let row = read::execution(&rows, id)?;
         let ended = row.state.is_ended();
         let reply = match row.reply.filter(|_| request.or_reply) {
