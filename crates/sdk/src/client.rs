@@ -5,9 +5,10 @@
 //! outcome is not known.
 
 use std::{
+    collections::HashMap,
     future::Future,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,9 +22,10 @@ use crate::{
     backoff::Backoff,
     error::{ClientError, ErrorKind, Reached, read_status},
     limits::{
-        ANSWER_BYTES_MAX, ATTEMPT_TIMEOUT, CALL_TIMEOUT, CONNECT_TIMEOUT, MEMBERS_REFRESH_INTERVAL,
+        ANSWER_BYTES_MAX, ATTEMPT_TIMEOUT, CALL_TIMEOUT, CONNECT_TIMEOUT, LEADERS_KEPT_MAX,
+        MEMBERS_REFRESH_INTERVAL,
     },
-    nodes::{InvalidEndpoint, Node, Nodes},
+    nodes::{InvalidEndpoint, Node, Nodes, normalise},
 };
 
 mod cluster;
@@ -35,6 +37,9 @@ mod stream;
 
 pub use execution::ExecutionWatch;
 pub use journal::JournalReader;
+
+/// On an answer that another node gave: where that node serves clients.
+const LEADER_HEADER: &str = "tidemill-leader";
 
 /// A connection to a cluster, through whichever of its nodes answers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -49,6 +54,9 @@ struct Shared {
     attempt_timeout: Duration,
     retry: bool,
     discover: bool,
+    /// Which node leads what a call is about (a flow, as the caller names it), as answers have told: to
+    /// ask it saves the way through another node.
+    leaders: Mutex<HashMap<String, String>>,
     refreshing: AtomicBool,
     refreshed_at: Mutex<Option<Instant>>,
 }
@@ -113,6 +121,7 @@ impl ClientBuilder {
                 attempt_timeout: self.attempt_timeout,
                 retry: self.retry,
                 discover: self.discover,
+                leaders: Mutex::default(),
                 refreshing: AtomicBool::new(false),
                 refreshed_at: Mutex::new(None),
             }),
@@ -151,6 +160,8 @@ impl ClientBuilder {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     name: &'static str,
+    /// What decides which node leads, such as a flow; empty when it does not matter.
+    about: &'a str,
     request_id: &'a str,
     repeatable: bool,
     attempt_timeout: Option<Duration>,
@@ -162,6 +173,7 @@ impl<'a> Call<'a> {
     const fn read(name: &'static str) -> Self {
         Self {
             name,
+            about: "",
             request_id: "",
             repeatable: true,
             attempt_timeout: None,
@@ -183,6 +195,11 @@ impl<'a> Call<'a> {
             repeatable: false,
             ..Self::read(name)
         }
+    }
+
+    /// A call that the leader of this flow answers.
+    const fn about(self, about: &'a str) -> Self {
+        Self { about, ..self }
     }
 
     /// A call that the server answers late on purpose.
@@ -261,7 +278,8 @@ impl Client {
         // Nodes that could not even be connected to since the last pause.
         let mut unreachable_in_a_row = 0;
         loop {
-            let node = shared.nodes.current();
+            let node = shared.leader(call.about);
+            let node = node.unwrap_or_else(|| shared.nodes.current());
             let attempt = send(node.channel.clone(), request.clone());
             let until = deadline.min(Instant::now() + attempt_timeout);
             let (reached, error) = match timeout_at(until, attempt).await {
@@ -269,6 +287,7 @@ impl Client {
                     if unreachable_in_a_row > 0 || perhaps_done {
                         self.refresh_members_soon();
                     }
+                    shared.note_leader(call.about, &response);
                     return Ok(response.into_inner());
                 }
                 Ok(Err(status)) => read_status(&status, &node.address),
@@ -282,6 +301,7 @@ impl Client {
                 return Err(outcome(error, call, true));
             }
             shared.nodes.leave(&node.address);
+            shared.forget_leader(call.about);
             // A node that cannot be connected to costs nothing: the next one is asked at once, and
             // only when all were tried there is a pause.
             let pause = if reached == Reached::NotSent {
@@ -345,6 +365,46 @@ impl Client {
             *at = Some(Instant::now());
         }
         Ok(())
+    }
+}
+
+impl Shared {
+    /// The node that led when it was asked last.
+    fn leader(&self, about: &str) -> Option<Node> {
+        if about.is_empty() {
+            return None;
+        }
+        self.nodes.at(self.leaders().get(about)?)
+    }
+
+    /// An answer that came by way of another node says which one gave it.
+    fn note_leader<R>(&self, about: &str, response: &Response<R>) {
+        let Some(leader) = response.metadata().get(LEADER_HEADER) else {
+            return;
+        };
+        // Where the members are not asked for, their addresses mean nothing.
+        if about.is_empty() || !self.discover {
+            return;
+        }
+        let Some(address) = leader.to_str().ok().and_then(|text| normalise(text).ok()) else {
+            return;
+        };
+        let mut leaders = self.leaders();
+        if leaders.len() >= LEADERS_KEPT_MAX {
+            leaders.clear();
+        }
+        leaders.insert(about.to_owned(), address);
+    }
+
+    fn forget_leader(&self, about: &str) {
+        if !about.is_empty() {
+            self.leaders().remove(about);
+        }
+    }
+
+    fn leaders(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        // It is whole after each change, so a panic elsewhere spoils nothing.
+        self.leaders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

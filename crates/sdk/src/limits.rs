@@ -68,3 +68,5 @@ pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stopping worker keeps its stream open after it said that it takes no more tasks: those
 /// that were on their way arrive and run here, instead of waiting for the end of their leases.
 pub const STOP_LINGER: Duration = Duration::from_millis(150);
+/// Most flows whose leader a client remembers.
+pub const LEADERS_KEPT_MAX: usize = 1_024;

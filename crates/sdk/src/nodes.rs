@@ -73,6 +73,13 @@ impl Nodes {
         state.nodes[state.current].clone()
     }
 
+    /// The node with this address, if it is known.
+    pub(crate) fn at(&self, address: &str) -> Option<Node> {
+        let state = self.lock();
+        let node = state.nodes.iter().find(|node| node.address == address);
+        node.cloned()
+    }
+
     /// How many are known.
     pub(crate) fn len(&self) -> usize {
         self.lock().nodes.len()
@@ -122,7 +129,7 @@ impl Nodes {
     }
 }
 
-fn normalise(text: &str) -> Result<String, InvalidEndpoint> {
+pub(crate) fn normalise(text: &str) -> Result<String, InvalidEndpoint> {
     let invalid = |reason: &str| InvalidEndpoint {
         text: text.to_owned(),
         reason: reason.to_owned(),

@@ -12,12 +12,13 @@ use std::{
 };
 
 use anyhow::Context as _;
+use axum::http::HeaderValue;
 use tidemill_core::{Catalog, Partition};
 use tidemill_proto::v1::cluster_service_server::ClusterServiceServer;
 use tidemill_replica::{ChangeError, Member, Replica, StartError};
 use tidemill_store::{NodeStore, OpenError, StoreIdentity, StoreOptions};
 use tidemill_types::{
-    ErrorClass, PartitionId,
+    ErrorClass, NodeId, PartitionId,
     limits::{REQUEST_HEADERS_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -142,7 +143,7 @@ pub async fn start_unless(
     ports.push(serve_grpc(
         grpc,
         Port {
-            observer: Observer::new(Arc::clone(&metrics)),
+            observer: Observer::new(Arc::clone(&metrics), addresses(&replica)),
             early: early_services(health_service, &config, &replica)?,
             late: Arc::clone(&public_services),
         },
@@ -425,6 +426,16 @@ fn serve_http(
     let router = http::router(Arc::clone(monitor));
     let serve = http::serve(listener, router, HTTP_HEADERS_TIMEOUT, most, close);
     tokio::spawn(serve)
+}
+
+/// Where nodes serve clients.
+fn addresses(replica: &Arc<Replica>) -> impl Fn(NodeId) -> Option<HeaderValue> + use<> {
+    let replica = Arc::clone(replica);
+    move |node| {
+        let members = replica.members();
+        let member = members.iter().find(|member| member.id == node)?;
+        HeaderValue::from_str(&member.grpc).ok()
+    }
 }
 
 /// What is served before the node is part of its cluster.

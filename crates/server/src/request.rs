@@ -1,24 +1,38 @@
 //! What is done around every request on the gRPC port: its span, its count, its time.
 
-use std::{collections::BTreeSet, future::Future, sync::Arc};
+use std::{cell::Cell, collections::BTreeSet, future::Future, sync::Arc};
 
-use axum::http::{Request, Response};
+use axum::http::{HeaderValue, Request, Response};
 use prost::Message as _;
+use tidemill_types::NodeId;
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tracing::Instrument as _;
 
 use crate::{metrics::Metrics, telemetry::request_span};
 
+tokio::task_local! {
+    /// The node that answered, when it was not this one.
+    pub(crate) static ANSWERED_BY: Cell<Option<NodeId>>;
+}
+
+/// Tells a client which node it may ask at once next time.
+const LEADER_HEADER: &str = "tidemill-leader";
+
 /// What the layer needs.
 pub(crate) struct Observer {
     metrics: Arc<Metrics>,
     /// The paths that exist: anything else must not become a label.
     paths: BTreeSet<String>,
+    address_of: Box<dyn Fn(NodeId) -> Option<HeaderValue> + Send + Sync>,
 }
 
 impl Observer {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+    /// `address_of`: where a node serves clients.
+    pub(crate) fn new(
+        metrics: Arc<Metrics>,
+        address_of: impl Fn(NodeId) -> Option<HeaderValue> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let mut paths = BTreeSet::new();
         for bytes in [
             tidemill_proto::DESCRIPTORS,
@@ -40,7 +54,11 @@ impl Observer {
                 }
             }
         }
-        Arc::new(Self { metrics, paths })
+        Arc::new(Self {
+            metrics,
+            paths,
+            address_of: Box::new(address_of),
+        })
     }
 }
 
@@ -61,7 +79,15 @@ impl Observer {
             path.rsplit_once('.').map_or("unknown", |(_, rpc)| rpc)
         });
         let span = request_span(rpc, request.headers());
-        let response = serve(request).instrument(span).await;
+        let serve = async {
+            let response = serve(request).await;
+            (response, ANSWERED_BY.with(Cell::take))
+        };
+        let scoped = ANSWERED_BY.scope(Cell::new(None), serve);
+        let (mut response, answered_by) = scoped.instrument(span).await;
+        if let Some(address) = answered_by.and_then(|node| (self.address_of)(node)) {
+            response.headers_mut().insert(LEADER_HEADER, address);
+        }
         // An answer that is an error has its status in the headers; one that is not ends well, or is a
         // stream, whose end is not awaited here.
         let code =

@@ -75,9 +75,9 @@ impl Client {
         mut request: StartExecutionRequest,
     ) -> Result<StartExecutionResponse, ClientError> {
         request_id::ensure(&mut request.request_id);
-        // A start is called most of all: the request is moved in, so only its id is copied.
-        let id = request.request_id.clone();
-        let mut call = Call::mutation("StartExecution", &id);
+        // A start is called most of all: the request is moved in, so only these are copied.
+        let (id, flow) = (request.request_id.clone(), request.flow.clone());
+        let mut call = Call::mutation("StartExecution", &id).about(&flow);
         if request.wait_ms > 0 {
             let attempt = Duration::from_millis(u64::from(request.wait_ms)) + LONG_POLL_SLACK;
             call = call.patient(attempt, attempt + self.shared.call_timeout);
@@ -101,8 +101,8 @@ impl Client {
     ) -> Result<StartExecutionResponse, ClientError> {
         request_id::ensure(&mut request.request_id);
         let headers = trace_headers(trace)?;
-        let id = request.request_id.clone();
-        let call = Call::mutation("StartExecution", &id);
+        let (id, flow) = (request.request_id.clone(), request.flow.clone());
+        let call = Call::mutation("StartExecution", &id).about(&flow);
         self.call(call, request, |channel, request| {
             let mut request = tonic::Request::new(request);
             for (name, value) in &headers {

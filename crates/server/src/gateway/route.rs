@@ -11,6 +11,7 @@ use super::{Origin, code_of, is_not_leader, status};
 use crate::{
     actor::{AskError, GroupHandle},
     node::Node,
+    request::ANSWERED_BY,
 };
 
 /// How long a call waits for a leader before it is answered `UNAVAILABLE`: longer than an election takes.
@@ -61,7 +62,10 @@ impl Node {
             let asked = Instant::now();
             if now.is_self {
                 match local(group.clone()).await {
-                    Ok(answer) => return Ok(answer),
+                    Ok(answer) => {
+                        let _ = ANSWERED_BY.try_with(|by| by.set(None));
+                        return Ok(answer);
+                    }
                     Err(AskError::NotLeader { .. }) => {}
                     Err(error) => return Err(status(error)),
                 }
@@ -85,7 +89,11 @@ impl Node {
                 let forwards = &self.metrics.forwards;
                 forwards.with(&[&partition, outcome]).add(1);
                 match answer {
-                    Ok(answer) => return Ok(answer),
+                    Ok(answer) => {
+                        // Not within a request's scope, when nobody is to be told.
+                        let _ = ANSWERED_BY.try_with(|by| by.set(now.leader));
+                        return Ok(answer);
+                    }
                     Err(error) if is_not_leader(&error) => {}
                     Err(error) if code_of(&error).is_some() => return Err(error),
                     Err(error) => {
