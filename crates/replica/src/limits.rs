@@ -56,3 +56,5 @@ pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// How long a stopping node waits for open calls to its peer port.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two tries to write state to a disk that is full.
+pub(crate) const SPACE_PAUSE: Duration = Duration::from_millis(500);

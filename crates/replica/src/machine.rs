@@ -13,13 +13,13 @@ use openraft::{
 };
 use std::{path::Path, pin::Pin, sync::Arc};
 use tidemill_rows::{Batch, Epoch, Fence, Mutation, Table, key};
-use tidemill_store::StateStore;
+use tidemill_store::{StateStore, StoreError};
 use tidemill_types::PartitionId;
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     codec,
-    limits::{APPLY_WRITE_BYTES_MAX, APPLY_WRITE_ENTRIES_MAX},
+    limits::{APPLY_WRITE_BYTES_MAX, APPLY_WRITE_ENTRIES_MAX, SPACE_PAUSE},
     log::io_error,
     raft::{Applied, Command, Entry, LogId, SnapshotMeta, StoredMembership, Types},
     shared::Shared,
@@ -205,7 +205,7 @@ impl Machine {
         })
     }
 
-    fn write(&mut self, mut pending: Pending) -> Result<(), io::Error> {
+    async fn write(&mut self, mut pending: Pending) -> Result<(), io::Error> {
         let rows = pending.rows;
         if rows.applied != self.rows.applied {
             if let Some(applied) = rows.applied {
@@ -225,7 +225,7 @@ impl Machine {
                     .mutations
                     .push(put(fence_key(self.group), rows.fence.encode()));
             }
-            self.state.write(&pending.mutations).map_err(io_error)?;
+            self.write_rows(&pending.mutations).await?;
         }
         self.rows = rows;
         let index = self.rows.applied.map_or(0, |id| id.index());
@@ -245,6 +245,18 @@ impl Machine {
         Ok(())
     }
 
+    /// What is committed must be written, so a full disk is waited out: new work is refused meanwhile, and
+    /// reads go on.
+    async fn write_rows(&self, mutations: &[Mutation]) -> Result<(), io::Error> {
+        let mut waits = Waits::default();
+        loop {
+            match self.state.write(mutations) {
+                Err(error @ StoreError::NoSpace { .. }) => waits.pause(self.group, &error).await,
+                result => return result.map_err(io_error),
+            }
+        }
+    }
+
     async fn apply_all<S>(&mut self, mut entries: Pin<&mut Peekable<S>>) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
@@ -258,7 +270,7 @@ impl Machine {
                 let (entry, responder) = next?;
                 pending.add(entry, responder)?;
             }
-            self.write(pending)?;
+            self.write(pending).await?;
         }
         Ok(())
     }
@@ -295,6 +307,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
+            group: self.group,
             meta: self.rows.meta(),
             state: self.state.clone(),
             shared: Arc::clone(&self.shared),
@@ -341,8 +354,25 @@ impl RaftStateMachine<Types> for Machine {
     }
 }
 
+/// Waits for space on the disk, and says so once.
+#[derive(Default)]
+struct Waits {
+    said: bool,
+}
+
+impl Waits {
+    async fn pause(&mut self, group: PartitionId, error: &StoreError) {
+        if !self.said {
+            tracing::warn!(partition = %group, %error, "no space left: waiting until there is");
+            self.said = true;
+        }
+        sleep(SPACE_PAUSE).await;
+    }
+}
+
 /// Makes the state durable up to where it was when the builder was made.
 pub(crate) struct Builder {
+    group: PartitionId,
     meta: SnapshotMeta,
     state: StateStore,
     shared: Arc<Shared>,
@@ -362,14 +392,24 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotSource;
 
     async fn build_snapshot(&mut self) -> Result<Snap, io::Error> {
-        let state = self.state.clone();
-        let result = spawn_blocking(move || state.flush().map_err(io_error))
-            .await
-            .map_err(io::Error::other)
-            .flatten();
-        if let Err(error) = result {
-            self.shared.set_fault(format!("flush: {error}"));
-            return Err(error);
+        let mut waits = Waits::default();
+        loop {
+            let state = self.state.clone();
+            let flushed = spawn_blocking(move || state.flush()).await;
+            let result = match flushed {
+                // Nothing is lost: the entries are in the log until the state is flushed.
+                Ok(Err(error @ StoreError::NoSpace { .. })) => {
+                    waits.pause(self.group, &error).await;
+                    continue;
+                }
+                Ok(result) => result.map_err(io_error),
+                Err(panic) => Err(io::Error::other(panic)),
+            };
+            if let Err(error) = result {
+                self.shared.set_fault(format!("flush: {error}"));
+                return Err(error);
+            }
+            break;
         }
         self.shared.set_durable(self.meta.clone());
         Ok(Snapshot {

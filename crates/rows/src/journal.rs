@@ -66,9 +66,9 @@ pub mod kind {
     pub const FLOW_MODIFIED: &str = "flow.modified";
     /// A flow was deleted.
     pub const FLOW_DELETED: &str = "flow.deleted";
-    /// The last rows of a deleted flow are gone from its home partition.
     /// Ledger rows older than they are kept were removed; the number says how many.
     pub const LEDGER_TRIMMED: &str = "schedule.ledger_trimmed";
+    /// The last rows of a deleted flow are gone from its home partition.
     pub const FLOW_FORGOTTEN: &str = "flow.forgotten";
     /// A version was published.
     pub const FLOW_PUBLISHED: &str = "flow.published";

@@ -91,7 +91,8 @@ impl StateStore {
     /// cannot keep up. Not durable before [`Self::flush`].
     ///
     /// # Errors
-    /// Any error stops the store: a replica that skipped a batch would no longer equal the others.
+    /// [`StoreError::NoSpace`]: nothing was written, the same must be written when there is space. Any
+    /// other error stops the store: a replica that skipped a batch would no longer equal the others.
     pub fn write(&self, mutations: &[Mutation]) -> Result<(), StoreError> {
         self.shared.stop.check()?;
         let bytes = {
@@ -99,7 +100,7 @@ impl StateStore {
             let current = current.unwrap_or_else(PoisonError::into_inner);
             current
                 .write(mutations)
-                .map_err(|error| self.shared.stop.failed(error))?
+                .map_err(|error| self.stop_unless_full(error))?
         };
         add(&self.shared.counters.state_writes, 1);
         add(&self.shared.counters.state_written_bytes, bytes);

@@ -15,6 +15,7 @@ use openraft::{
 use tidemill_proto::peer::v1 as peer;
 use tidemill_types::PartitionId;
 use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming};
 
 use super::{client::Failure, link::Link, serve::GROUP, wire};
@@ -73,9 +74,13 @@ where
         room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
         sent_at: Mutex::new(VecDeque::new()),
     });
+    // The connection polls the requests on its own, even after the answers were dropped: openraft has
+    // moved on then, and what it would read may be purged.
+    let session = CancellationToken::new();
     let requests = {
         let in_flight = Arc::clone(&in_flight);
         let link = Arc::clone(link);
+        let input = while_open(input, &session);
         input.then(move |request| {
             let in_flight = Arc::clone(&in_flight);
             let link = Arc::clone(&link);
@@ -86,6 +91,7 @@ where
             }
         })
     };
+    let session = session.drop_guard();
     let mut request = Request::new(requests);
     request
         .metadata_mut()
@@ -97,13 +103,13 @@ where
         Err(_) => return Err(failure.timeout(APPEND_TIMEOUT)),
     };
     Ok(Box::pin(stream::unfold(
-        Some((answers, in_flight, failure)),
+        Some((answers, in_flight, failure, session)),
         |state| async move {
-            let (mut answers, in_flight, failure) = state?;
+            let (mut answers, in_flight, failure, session) = state?;
             match next(&mut answers, &in_flight).await {
                 Ok(None) => None,
                 Ok(Some(answer)) => match wire::appended_from_wire(answer) {
-                    Ok(answer) => Some((Ok(answer), Some((answers, in_flight, failure)))),
+                    Ok(answer) => Some((Ok(answer), Some((answers, in_flight, failure, session)))),
                     Err(error) => {
                         Some((Err(failure.of(&Status::internal(error.to_string()))), None))
                     }
@@ -113,6 +119,14 @@ where
             }
         },
     )))
+}
+
+/// The requests, until the session is over.
+fn while_open<S: Stream + Send + Unpin + 'static>(
+    input: S,
+    session: &CancellationToken,
+) -> impl Stream<Item = S::Item> + Send + use<S> {
+    input.take_until(session.clone().cancelled_owned())
 }
 
 /// The next answer; an error without status when none comes in time.
@@ -133,5 +147,30 @@ async fn next(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_asked_for_after_the_session() {
+        let asked = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let input = stream::iter(0..).map({
+            let asked = Arc::clone(&asked);
+            move |n: u64| {
+                asked.fetch_add(1, Relaxed);
+                n
+            }
+        });
+        let session = CancellationToken::new();
+        let mut requests = Box::pin(while_open(input, &session));
+        assert_eq!(requests.next().await, Some(0));
+        drop(session.drop_guard());
+        assert_eq!(requests.next().now_or_never(), Some(None));
+        assert_eq!(asked.load(Relaxed), 1);
     }
 }
