@@ -23,11 +23,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tidemill_checker::{Recorder, Verdict, history::Event};
 use tidemill_sdk::{Client, api::GetFlowRequest};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+    time::sleep,
+};
 
 use self::{
     disk::Disk,
@@ -142,6 +146,16 @@ impl std::fmt::Display for Report {
     }
 }
 
+/// Waits for somebody who wants the campaign to end.
+async fn interrupted() -> Result<&'static str> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    })
+}
+
 impl Campaign {
     /// Runs it on a thread of its own, which enters the clients' host; blocks until the end.
     ///
@@ -172,7 +186,15 @@ impl Campaign {
                     Network::enter(&door).expect("another thread has entered it");
                 });
             }
-            builder.build()?.block_on(campaign.run_here(&at, machine))
+            builder.build()?.block_on(async {
+                tokio::select! {
+                    report = campaign.run_here(&at, machine) => report,
+                    // What was started ends with what is dropped.
+                    name = interrupted() => {
+                        bail!("{}: the campaign was ended, its servers, hosts and disks are gone", name?)
+                    }
+                }
+            })
         });
         let mut report = thread
             .join()
