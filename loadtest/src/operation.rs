@@ -121,14 +121,9 @@ pub fn execution_id(text: &str) -> Result<ExecutionId, Failure> {
 /// What a failed call says about the execution: the SDK has repeated it by then.
 pub fn failure(error: ClientError) -> Failure {
     let text = error.to_string();
-    match error.kind {
-        ErrorKind::Invalid { .. }
-        | ErrorKind::Rejected
-        | ErrorKind::NotFound
-        | ErrorKind::Unavailable
-        | ErrorKind::Overloaded { .. }
-        | ErrorKind::Unreachable => Failure::Refused(text),
-        // A kind that is new in the SDK is taken for the worst.
-        _ => Failure::Unknown(text),
+    if error.kind.is_refusal() {
+        Failure::Refused(text)
+    } else {
+        Failure::Unknown(text)
     }
 }

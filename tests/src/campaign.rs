@@ -11,7 +11,6 @@ mod fleet;
 mod load;
 mod network;
 mod plan;
-mod random;
 pub mod settle;
 pub mod tools;
 mod workers;

@@ -16,8 +16,10 @@ pub mod load;
 pub mod node;
 pub mod overload;
 pub mod ports;
+pub mod random;
 pub mod tmpfs;
 pub mod wait;
+pub mod workspace;
 
 mod binary;
 

@@ -258,7 +258,9 @@ async fn start_on(
     Ok(())
 }
 
-fn may_be_repeated(error: &ClientError) -> bool {
+/// Whether the same call may succeed later.
+#[must_use]
+pub fn may_be_repeated(error: &ClientError) -> bool {
     matches!(
         error.kind,
         ErrorKind::Unavailable

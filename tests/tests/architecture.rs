@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use tidemill_tests::workspace::{self, cargo, root};
 
 /// The most lines that a source file may have without saying at its top why it is longer.
 const FILE_LINES_MAX: usize = 600;
@@ -133,42 +134,11 @@ const IMPURE: &[&str] = &[
     "hyper",
 ];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the tests package lies in the workspace's folder")
-        .to_path_buf()
-}
-
-fn cargo(args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO"))
-        .args(args)
-        .current_dir(root())
-        .output()
-        .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "cargo {args:?} failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).expect("cargo prints UTF-8")
-}
-
 /// The workspace's packages, by their short name (without `tidemill-`).
 fn packages() -> BTreeMap<String, Value> {
-    let text = cargo(&[
-        "metadata",
-        "--offline",
-        "--no-deps",
-        "--format-version",
-        "1",
-    ]);
-    let metadata: Value = serde_json::from_str(&text).expect("cargo metadata prints JSON");
-    metadata["packages"]
-        .as_array()
-        .expect("metadata has packages")
-        .iter()
-        .map(|package| (short(text_of(&package["name"])), package.clone()))
+    workspace::packages(&["--no-deps"])
+        .into_iter()
+        .map(|package| (short(text_of(&package["name"])), package))
         .collect()
 }
 

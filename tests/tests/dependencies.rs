@@ -6,13 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the tests package lies in the workspace's folder")
-        .to_path_buf()
-}
+use tidemill_tests::workspace::{packages, root};
 
 /// The target that the toolchain builds for: other platforms' crates may not be downloaded.
 fn host() -> String {
@@ -25,22 +19,6 @@ fn host() -> String {
         .find_map(|line| line.strip_prefix("host: "))
         .expect("rustc names its host")
         .to_owned()
-}
-
-fn packages(args: &[&str]) -> Vec<Value> {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--offline", "--format-version", "1"])
-        .args(args)
-        .current_dir(root())
-        .output()
-        .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "cargo metadata failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    metadata["packages"].as_array().expect("packages").clone()
 }
 
 fn every_package() -> Vec<Value> {

@@ -4,15 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use tidemill_tests::workspace::root;
+
 /// `TM` and four digits.
 const CODE_LENGTH: usize = 6;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the tests package lies in the workspace's folder")
-        .to_path_buf()
-}
 
 /// The codes that stand in a text as whole words.
 fn codes(text: &str) -> BTreeSet<String> {

@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tidemill_tests::random::Random;
+
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 #[path = "fuzz_seeds/writing.rs"]
@@ -129,23 +131,6 @@ fn write_binary_seeds() {
     }
 }
 
-/// SplitMix64: a generator that fits into four lines and gives the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-}
-
 /// What texts and protobuf are sensitive to.
 const MORSELS: &[&[u8]] = &[
     b"\0",
@@ -191,12 +176,12 @@ const MORSELS: &[&[u8]] = &[
 /// One input: a seed, changed a few times.
 fn mutated(seeds: &[(String, Vec<u8>)], random: &mut Random) -> Vec<u8> {
     let mut bytes = seeds[random.below(seeds.len())].1.clone();
-    for _ in 0..=random.next() % CHANGES_MAX {
+    for _ in 0..=random.draw() % CHANGES_MAX {
         let at = random.below(bytes.len() + 1);
         let to = at + random.below(bytes.len() - at + 1);
         match random.below(8) {
             0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            1 if at < bytes.len() => bytes[at] = random.next() as u8,
+            1 if at < bytes.len() => bytes[at] = random.draw() as u8,
             2 => drop(bytes.drain(at..to.min(at + 16))),
             3 => bytes.truncate(at),
             4 => {
@@ -226,7 +211,7 @@ fn feed(target: &str) {
     let seeds = seeds(target);
     let mut accepted = 0;
     for number in 0..count {
-        let bytes = mutated(&seeds, &mut Random(number));
+        let bytes = mutated(&seeds, &mut Random::new(number, 0));
         match catch_unwind(AssertUnwindSafe(|| fuzz::run(target, &bytes))) {
             Ok(found) => accepted += u64::from(found),
             Err(_) => {

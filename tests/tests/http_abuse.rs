@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use futures::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tidemill_tests::{Cluster, http::send};
+use tidemill_tests::{Cluster, http::send, random::Random};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -120,22 +120,6 @@ async fn idle_and_slow_callers_do_not_stop_others() -> Result<()> {
     Ok(())
 }
 
-/// Enough for a test that can be repeated: xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn draw(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.draw() % end.max(1) as u64) as usize
-    }
-}
-
 const REQUESTS: &[&[u8]] = &[
     b"GET /hook/orders?a[b]=1&c=2&c=3 HTTP/1.1\r\nHost: x\r\n\r\n",
     b"HEAD /hook/orders/x HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -231,7 +215,7 @@ async fn nonsense_harms_nobody() -> Result<()> {
     let callers = (0..8_u64).map(|caller| {
         let node = Arc::clone(&node);
         tokio::spawn(async move {
-            let mut random = Random((seed ^ (caller << 56)).max(1));
+            let mut random = Random::new(seed, caller);
             let mut sent = 0_usize;
             while Instant::now() < end {
                 disturb(&node, &mut random).await?;

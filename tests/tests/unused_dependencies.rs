@@ -4,27 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-
-fn packages() -> Vec<Value> {
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--offline",
-            "--no-deps",
-            "--format-version",
-            "1",
-        ])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "cargo metadata failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    metadata["packages"].as_array().expect("packages").clone()
-}
+use tidemill_tests::workspace::packages;
 
 /// All Rust text of a package.
 fn sources(folder: &Path, text: &mut String) {
@@ -62,7 +42,7 @@ fn a_use_is_a_whole_word() {
 #[test]
 fn every_dependency_is_used() {
     let mut unused = Vec::new();
-    for package in packages() {
+    for package in packages(&["--no-deps"]) {
         let manifest = PathBuf::from(package["manifest_path"].as_str().expect("a path"));
         let mut text = String::new();
         sources(

@@ -18,7 +18,7 @@ use tidemill_sdk::{
         ExecutionState, GetFlowRequest, Message, StartExecutionRequest, TransferLeadershipRequest,
     },
 };
-use tidemill_tests::{Cluster, http, until};
+use tidemill_tests::{Cluster, http, load::may_be_repeated, until};
 
 const FLOW: &str = "name: chain\ngraph:\n  nodes:\n    - {id: a, componentId: test, function: echo}\n    - {id: b, componentId: test, function: echo}\n    - {id: c, componentId: test, function: echo}\n  edges: [{source: a, target: b}, {source: b, target: c}]\n";
 const STARTERS: usize = 24;
@@ -206,14 +206,4 @@ async fn start_on(
         executions.push(execution);
     }
     Ok(executions)
-}
-
-fn may_be_repeated(error: &ClientError) -> bool {
-    matches!(
-        error.kind,
-        ErrorKind::Unavailable
-            | ErrorKind::Unknown
-            | ErrorKind::Unreachable
-            | ErrorKind::Overloaded { .. }
-    )
 }

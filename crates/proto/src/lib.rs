@@ -19,5 +19,8 @@ pub mod peer {
 
 pub mod convert;
 
+/// A header of answers that another node gave: where that node serves clients, as `HOST:PORT`.
+pub const LEADER_HEADER: &str = "tidemill-leader";
+
 /// All descriptors, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -65,12 +65,12 @@ impl Log {
     }
 
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, io::Error> {
-        self.store
-            .read(from, to, bytes_max)
-            .map_err(io_error)?
-            .into_iter()
-            .map(Self::decode)
-            .collect()
+        Self::entries(self.store.read(from, to, bytes_max))
+    }
+
+    fn entries(read: Result<Vec<LogEntry>, StoreError>) -> Result<Vec<Entry>, io::Error> {
+        let entries = read.map_err(io_error)?;
+        entries.into_iter().map(Self::decode).collect()
     }
 
     /// As `from` to `to` (exclusive), from the first entry that was not purged.
@@ -148,14 +148,16 @@ impl RaftLogReader<Types> for Log {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        if self.bounds(&(start..end))?.0 > start {
+        match self.store.read(start, end, APPEND_BYTES_MAX) {
             // The stream of a session that has ended may ask once more, after openraft has purged what the
             // session stood at. openraft takes an error for the log's, and stops the group; nothing it
             // takes for a heartbeat, which does no harm.
-            tracing::warn!(partition = %self.store.group(), start, "replication asks for an entry that was purged");
-            return Ok(Vec::new());
+            Err(error @ StoreError::Purged { .. }) => {
+                tracing::warn!(%error, "replication asks for what was purged");
+                Ok(Vec::new())
+            }
+            read => Self::entries(read),
         }
-        self.read(start, end, APPEND_BYTES_MAX)
     }
 }
 

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use tidemill_proto::v1::{GetStatusRequest, cluster_service_client::ClusterServiceClient};
+use tidemill_proto::{
+    LEADER_HEADER,
+    v1::{GetStatusRequest, cluster_service_client::ClusterServiceClient},
+};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Response, Status, transport::Channel};
 
@@ -37,9 +40,6 @@ mod stream;
 
 pub use execution::ExecutionWatch;
 pub use journal::JournalReader;
-
-/// On an answer that another node gave: where that node serves clients.
-const LEADER_HEADER: &str = "tidemill-leader";
 
 /// A connection to a cluster, through whichever of its nodes answers. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -59,6 +59,20 @@ impl ErrorKind {
             Self::Unreachable => "unreachable",
         }
     }
+
+    /// True when the error proves that nothing has happened: what was asked for was refused, or never sent.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Invalid { .. }
+            | Self::Rejected
+            | Self::NotFound
+            | Self::Unavailable
+            | Self::Overloaded { .. }
+            | Self::Unreachable => true,
+            Self::Unknown | Self::Broken => false,
+        }
+    }
 }
 
 /// Why a call failed.

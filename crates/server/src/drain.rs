@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     boot::{Running, start_unless},
     config::Config,
-    telemetry::{self, Telemetry},
+    telemetry,
 };
 
 /// How long requests in hand may take after the streams were told to end.
@@ -57,27 +57,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         telemetry.stop().await;
         return Ok(());
     };
-    if give_up.is_cancelled() {
-        return end(running, deadline, signals, telemetry).await;
-    }
-    tokio::select! {
-        () = running.ready() => {
-            let Running { grpc, http, peer, .. } = &running;
-            println!("tidemill {node_id} ready: grpc {grpc} http {http} peers {peer}");
-            signals.next().await;
+    if !give_up.is_cancelled() {
+        tokio::select! {
+            () = running.ready() => {
+                let Running { grpc, http, peer, .. } = &running;
+                println!("tidemill {node_id} ready: grpc {grpc} http {http} peers {peer}");
+                signals.next().await;
+            }
+            () = signals.next() => {}
         }
-        () = signals.next() => {}
     }
-    end(running, deadline, signals, telemetry).await
-}
-
-/// Drains the node, unless its deadline or a second signal ends the process before.
-async fn end(
-    running: Running,
-    deadline: Duration,
-    mut signals: Signals,
-    telemetry: Telemetry,
-) -> anyhow::Result<()> {
     tracing::info!("draining");
     tokio::select! {
         drained = timeout(deadline, running.drain()) => if drained.is_err() {

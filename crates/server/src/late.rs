@@ -6,6 +6,11 @@ use std::sync::{Arc, OnceLock};
 use axum::{Router, extract::Request, response::IntoResponse as _};
 use tonic::{Status, codegen::Service as _, service::Routes};
 
+/// The answer as long as they are not known.
+pub(crate) fn starting() -> Status {
+    Status::unavailable("the node is starting; nothing has happened")
+}
+
 /// Routes to be set once. Clones are the same.
 #[derive(Clone, Default)]
 pub(crate) struct LateRoutes(Arc<OnceLock<Router>>);
@@ -29,9 +34,7 @@ impl LateRoutes {
                         Ok(response) => response,
                         Err(never) => match never {},
                     },
-                    None => Status::unavailable("the node is starting; nothing has happened")
-                        .into_http::<axum::body::Body>()
-                        .into_response(),
+                    None => starting().into_http::<axum::body::Body>().into_response(),
                 }
             }
         })

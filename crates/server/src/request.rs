@@ -4,6 +4,7 @@ use std::{cell::Cell, collections::BTreeSet, future::Future, sync::Arc};
 
 use axum::http::{HeaderValue, Request, Response};
 use prost::Message as _;
+use tidemill_proto::LEADER_HEADER;
 use tidemill_types::NodeId;
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
@@ -15,9 +16,6 @@ tokio::task_local! {
     /// The node that answered, when it was not this one.
     pub(crate) static ANSWERED_BY: Cell<Option<NodeId>>;
 }
-
-/// Tells a client which node it may ask at once next time.
-const LEADER_HEADER: &str = "tidemill-leader";
 
 /// What the layer needs.
 pub(crate) struct Observer {

@@ -16,7 +16,7 @@ use std::{
 use axum::http::{Request, Response};
 use tonic::{Status, body::Body, codegen::Service, server::NamedService};
 
-use crate::request::Observer;
+use crate::{late::starting, request::Observer};
 
 /// What a call of a service gives.
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -44,12 +44,8 @@ impl Services {
         self
     }
 
-    fn call(&self, name: &str, request: Request<Body>) -> Option<Answer> {
-        self.0.get(name).map(|call| call(request))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+    fn get(&self, name: &str) -> Option<&Call> {
+        self.0.get(name)
     }
 }
 
@@ -88,21 +84,20 @@ impl Port {
     async fn dispatch(self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         let name = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        let name = name.map_or("", |(service, _)| service).to_owned();
-        let services = if self.early.has(&name) {
-            Some(&*self.early)
-        } else {
-            self.late.get()
-        };
-        let Some(services) = services else {
-            return Status::unavailable("the node is starting; nothing has happened").into_http();
-        };
-        match services.call(&name, request) {
-            Some(answer) => match answer.await {
-                Ok(response) => response,
-                Err(never) => match never {},
+        let name = name.map_or("", |(service, _)| service);
+        let call = match self.early.get(name) {
+            Some(call) => Some(call),
+            None => match self.late.get() {
+                Some(late) => late.get(name),
+                None => return starting().into_http(),
             },
-            None => Status::unimplemented(format!("there is no service {name:?}")).into_http(),
+        };
+        let Some(call) = call else {
+            return Status::unimplemented(format!("there is no service {name:?}")).into_http();
+        };
+        match call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
         }
     }
 }

@@ -20,8 +20,8 @@ use tidemill_sdk::{
 };
 use tokio::{task::JoinSet, time::sleep};
 
-use super::random::Random;
 use crate::http;
+use crate::random::Random;
 
 /// A call that takes longer has an unknown outcome.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
@@ -113,17 +113,12 @@ impl Shared {
 /// What an error tells of the effect.
 #[must_use]
 pub fn outcome_of(error: &ClientError) -> Outcome {
-    match error.kind {
-        ErrorKind::Invalid { .. }
-        | ErrorKind::Rejected
-        | ErrorKind::NotFound
-        | ErrorKind::Unavailable
-        | ErrorKind::Overloaded { .. }
-        | ErrorKind::Unreachable => Outcome::Refused {
+    if error.kind.is_refusal() {
+        Outcome::Refused {
             code: format!("{} {}", error.kind.name(), error.code),
-        },
-        // ErrorKind may grow: what is not known is unknown.
-        _ => Outcome::Unknown,
+        }
+    } else {
+        Outcome::Unknown
     }
 }
 

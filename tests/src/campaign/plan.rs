@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::random::Random;
+use crate::random::Random;
 
 /// The first fault comes after this time: there must be something that it can harm.
 const FIRST_MS: u64 = 1_500;

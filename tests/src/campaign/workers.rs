@@ -22,10 +22,8 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::{
-    load::Shared,
-    random::{Random, hash},
-};
+use super::load::Shared;
+use crate::random::{Random, hash};
 
 /// The component that they serve.
 pub const COMPONENT: &str = "torture";
@@ -336,7 +334,7 @@ async fn flood_on(shared: Arc<Shared>) {
     let mut client = connect(&shared, &mut random);
     while !shared.calm.load(Relaxed) {
         let forged = |random: &mut Random| {
-            let (a, b) = (u128::from(random.next()), u128::from(random.next()));
+            let (a, b) = (u128::from(random.draw()), u128::from(random.draw()));
             let mut bytes = ((a << 64) | b).to_be_bytes();
             bytes[..8].copy_from_slice(&[1, 0x93, 0, 0, 0, 0, 0, 1]);
             let id = tidemill_types::ExecutionId(bytes);

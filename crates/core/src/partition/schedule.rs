@@ -11,6 +11,8 @@ mod firing;
 mod manual;
 mod trim;
 
+use std::sync::Arc;
+
 use tidemill_rows::{
     Stored,
     table::{
@@ -24,6 +26,7 @@ use tidemill_types::{
 
 use super::Partition;
 use crate::{
+    flow::Plan,
     ledger::{Damage, Rows},
     schedule::{Occurrence, Schedule},
 };
@@ -83,13 +86,14 @@ impl Partition {
             .ledger
             .read::<ScheduleControlRow>(rows, &schedule_control_key(flow))?;
         let now = self.ledger.now();
+        let next = schedule.occurrences_after(now.as_millis()).next();
         let mut row = ScheduleRow {
             activation,
             // From now on, as far as this start is concerned.
             paused_at: control.and_then(|control| control.paused_at).map(|_| now),
             ..ScheduleRow::default()
         };
-        self.set_next(flow, &mut row, schedule, now.as_millis(), now);
+        self.set_next(flow, &mut row, schedule, next, now);
         self.ledger.put(schedule_key(flow), row.to_bytes());
         Ok(())
     }
@@ -161,27 +165,36 @@ impl Partition {
         Ok(())
     }
 
-    /// Sets the timer to the first occurrence after an instant, which is due at `not_before` at the
-    /// earliest.
+    /// Sets the timer to the occurrence that comes next, unless the schedule is over; it is due at
+    /// `not_before` at the earliest.
     fn set_next(
         &mut self,
         flow: FlowId,
         row: &mut ScheduleRow,
         schedule: &Schedule,
-        after_ms: i64,
+        next: Option<Occurrence>,
         not_before: Timestamp,
     ) {
         let is_over = schedule.end_after().is_some_and(|after| row.fired >= after);
-        let next = if is_over {
-            None
-        } else {
-            schedule.occurrences_after(after_ms).next()
-        };
+        let next = next.filter(|_| !is_over);
         row.next_at = next.map(|next| Timestamp::from_millis(next.at_ms));
         row.timer_due = next.map(|next| due(flow, schedule, &next).max(not_before));
         if let Some(due) = row.timer_due {
             self.add_timer(timer(flow, due));
         }
+    }
+
+    /// The version that is armed, and its plan; none when the flow is not armed.
+    fn armed_plan(
+        &mut self,
+        flow: FlowId,
+        rows: &dyn Rows,
+    ) -> Result<Option<(u32, Arc<Plan>)>, Damage> {
+        let Some(armed) = self.armed_flow(flow, rows)?.filter(|armed| armed.row.armed) else {
+            return Ok(None);
+        };
+        let version = armed.row.version;
+        Ok(Some((version, self.plan(flow, version, rows)?)))
     }
 
     /// A schedule's timer is due: decides what is due by now, in order, up to a number.
@@ -198,13 +211,12 @@ impl Partition {
         let Some(timer_due) = row.timer_due.filter(|due| *due <= now) else {
             return Ok(true);
         };
-        if let Some(armed) = self.armed_flow(flow, rows)?.filter(|armed| armed.row.armed) {
-            let plan = self.plan(flow, armed.row.version, rows)?;
-            if let Some(schedule) = &plan.schedule {
-                let pending = pending(flow, schedule, &row, now, SCHEDULE_BACKLOG_MAX + 1);
-                if pending.len() > SCHEDULE_BACKLOG_MAX {
-                    return Ok(false);
-                }
+        if let Some((_, plan)) = self.armed_plan(flow, rows)?
+            && let Some(schedule) = &plan.schedule
+        {
+            let pending = pending(flow, schedule, &row, now, SCHEDULE_BACKLOG_MAX + 1);
+            if pending.len() > SCHEDULE_BACKLOG_MAX {
+                return Ok(false);
             }
         }
         self.remove_timer(timer(flow, timer_due));
@@ -220,10 +232,9 @@ impl Partition {
         let Some(next_at) = row.next_at else {
             return Ok(());
         };
-        let Some(armed) = self.armed_flow(flow, rows)?.filter(|armed| armed.row.armed) else {
+        let Some((version, plan)) = self.armed_plan(flow, rows)? else {
             return Ok(());
         };
-        let plan = self.plan(flow, armed.row.version, rows)?;
         let Some(schedule) = &plan.schedule else {
             return Ok(());
         };
@@ -237,12 +248,12 @@ impl Partition {
         let is_all = following.is_none_or(|next| due(flow, schedule, &next).max(not_before) > now);
         let armed = Armed {
             flow,
-            version: armed.row.version,
+            version,
             schedule,
         };
         self.decide(armed, &mut row, &pending, is_all, rows)?;
         self.trim_ledger(flow, &mut row, rows)?;
-        self.set_next(flow, &mut row, schedule, after_ms, not_before);
+        self.set_next(flow, &mut row, schedule, following, not_before);
         self.ledger.put(schedule_key(flow), row.to_bytes());
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `tidemill schedule …`
 
 use clap::Subcommand;
+use serde_json::json;
 
 use crate::{context::Context, failure::Failure};
 
@@ -34,4 +35,19 @@ impl Schedule {
             Self::Backfill(command) => command.run(context).await,
         }
     }
+}
+
+/// What a request that pauses or resumes has done: `outcome` says it of the flow.
+fn show_change(
+    context: &Context,
+    changed: bool,
+    request_id: &str,
+    flow: &str,
+    outcome: &str,
+) -> Result<(), Failure> {
+    let output = &context.output;
+    if output.is_json() {
+        return output.document(&json!({ "changed": changed, "request_id": request_id }));
+    }
+    output.line(format!("{flow} {outcome}"))
 }

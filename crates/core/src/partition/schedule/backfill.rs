@@ -203,10 +203,9 @@ impl Partition {
         let Some(mut row) = self.ledger.read::<ScheduleRow>(rows, &schedule_key(flow))? else {
             return Ok(());
         };
-        let Some(armed) = self.armed_flow(flow, rows)?.filter(|armed| armed.row.armed) else {
+        let Some((version, plan)) = self.armed_plan(flow, rows)? else {
             return Ok(());
         };
-        let plan = self.plan(flow, armed.row.version, rows)?;
         let Some(schedule) = &plan.schedule else {
             return Ok(());
         };
@@ -220,7 +219,7 @@ impl Partition {
         };
         let armed = Armed {
             flow,
-            version: armed.row.version,
+            version,
             schedule,
         };
         match self.slice(armed, &mut backfill, rows)? {

@@ -1,5 +1,7 @@
 //! `PauseSchedule` and `ResumeSchedule`: decided by the flow's home partition.
 
+use std::future::Future;
+
 use tidemill_core::{
     Partition,
     command::{ChangeSchedule, PartitionCommand, PartitionReply},
@@ -7,6 +9,7 @@ use tidemill_core::{
 use tidemill_proto::v1::{
     PauseScheduleRequest, PauseScheduleResponse, ResumeScheduleRequest, ResumeScheduleResponse,
 };
+use tidemill_replica::PeerChannel;
 use tidemill_rows::table::ScheduleChange;
 use tonic::Status;
 
@@ -23,35 +26,24 @@ pub(super) async fn pause(
 ) -> Result<PauseScheduleResponse, Status> {
     Checks::reason(&request.reason).map_err(status)?;
     request.request_id = Checks::request_id(request.request_id).map_err(status)?;
-    let (id, home) = home_of(open, origin, &request.flow).await?;
-    request.flow = id.to_string();
-    open.node
-        .on_leader(
-            origin,
-            Kind::Write,
-            home,
-            |home| {
-                let command = ChangeSchedule {
-                    flow: id,
-                    change: ScheduleChange::Pause,
-                    reason: request.reason.clone(),
-                    request_id: request.request_id.clone(),
-                };
-                async move {
-                    let request_id = command.request_id.clone();
-                    let changed = change(home, command).await?;
-                    Ok(PauseScheduleResponse {
-                        changed,
-                        request_id,
-                    })
-                }
-            },
-            |channel| {
-                let request = request.clone();
-                async move { forwarded(client(channel).pause_schedule(request).await) }
-            },
-        )
-        .await
+    let (flow, home) = home_of(open, origin, &request.flow).await?;
+    request.flow = flow.to_string();
+    let request_id = request.request_id.clone();
+    let command = &ChangeSchedule {
+        flow,
+        change: ScheduleChange::Pause,
+        reason: request.reason.clone(),
+        request_id: request_id.clone(),
+    };
+    let answer = |changed| PauseScheduleResponse {
+        changed,
+        request_id: request_id.clone(),
+    };
+    decided(open, origin, home, command, answer, |channel| {
+        let request = request.clone();
+        async move { forwarded(client(channel).pause_schedule(request).await) }
+    })
+    .await
 }
 
 pub(super) async fn resume(
@@ -60,34 +52,44 @@ pub(super) async fn resume(
     mut request: ResumeScheduleRequest,
 ) -> Result<ResumeScheduleResponse, Status> {
     request.request_id = Checks::request_id(request.request_id).map_err(status)?;
-    let (id, home) = home_of(open, origin, &request.flow).await?;
-    request.flow = id.to_string();
+    let (flow, home) = home_of(open, origin, &request.flow).await?;
+    request.flow = flow.to_string();
+    let request_id = request.request_id.clone();
+    let command = &ChangeSchedule {
+        flow,
+        change: ScheduleChange::Resume,
+        reason: String::new(),
+        request_id: request_id.clone(),
+    };
+    let answer = |changed| ResumeScheduleResponse {
+        changed,
+        request_id: request_id.clone(),
+    };
+    decided(open, origin, home, command, answer, |channel| {
+        let request = request.clone();
+        async move { forwarded(client(channel).resume_schedule(request).await) }
+    })
+    .await
+}
+
+/// Has it decided by the leader, here or by way of `forward`.
+async fn decided<T, F>(
+    open: &Open,
+    origin: Origin,
+    home: &GroupHandle<Partition>,
+    command: &ChangeSchedule,
+    answer: impl Fn(bool) -> T,
+    forward: impl Fn(PeerChannel) -> F,
+) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    let local = |home| {
+        let answer = &answer;
+        async move { Ok(answer(change(home, command.clone()).await?)) }
+    };
     open.node
-        .on_leader(
-            origin,
-            Kind::Write,
-            home,
-            |home| {
-                let command = ChangeSchedule {
-                    flow: id,
-                    change: ScheduleChange::Resume,
-                    reason: String::new(),
-                    request_id: request.request_id.clone(),
-                };
-                async move {
-                    let request_id = command.request_id.clone();
-                    let changed = change(home, command).await?;
-                    Ok(ResumeScheduleResponse {
-                        changed,
-                        request_id,
-                    })
-                }
-            },
-            |channel| {
-                let request = request.clone();
-                async move { forwarded(client(channel).resume_schedule(request).await) }
-            },
-        )
+        .on_leader(origin, Kind::Write, home, local, forward)
         .await
 }
 

@@ -1,9 +1,9 @@
 //! `tidemill schedule pause`
 
 use clap::Args;
-use serde_json::json;
 use tidemill_sdk::api::PauseScheduleRequest;
 
+use super::show_change;
 use crate::{commands::flow::RequestId, context::Context, failure::Failure};
 
 /// Keep the schedule of an active flow from firing until it is resumed.
@@ -31,18 +31,17 @@ impl Pause {
                 request_id: self.request.request_id,
             })
             .await?;
-        let output = &context.output;
-        if output.is_json() {
-            return output.document(&json!({
-                "changed": answer.changed,
-                "request_id": answer.request_id,
-            }));
-        }
-        let flow = self.flow;
-        output.line(if answer.changed {
-            format!("{flow} is paused")
+        let outcome = if answer.changed {
+            "is paused"
         } else {
-            format!("{flow} was paused before")
-        })
+            "was paused before"
+        };
+        show_change(
+            context,
+            answer.changed,
+            &answer.request_id,
+            &self.flow,
+            outcome,
+        )
     }
 }

@@ -1,9 +1,9 @@
 //! `tidemill schedule resume`
 
 use clap::Args;
-use serde_json::json;
 use tidemill_sdk::api::ResumeScheduleRequest;
 
+use super::show_change;
 use crate::{commands::flow::RequestId, context::Context, failure::Failure};
 
 /// Have a paused schedule fire again, from its next occurrence on.
@@ -24,18 +24,17 @@ impl Resume {
                 request_id: self.request.request_id,
             })
             .await?;
-        let output = &context.output;
-        if output.is_json() {
-            return output.document(&json!({
-                "changed": answer.changed,
-                "request_id": answer.request_id,
-            }));
-        }
-        let flow = self.flow;
-        output.line(if answer.changed {
-            format!("{flow} is resumed")
+        let outcome = if answer.changed {
+            "is resumed"
         } else {
-            format!("{flow} was not paused")
-        })
+            "was not paused"
+        };
+        show_change(
+            context,
+            answer.changed,
+            &answer.request_id,
+            &self.flow,
+            outcome,
+        )
     }
 }

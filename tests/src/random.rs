@@ -9,12 +9,12 @@ impl Random {
     #[must_use]
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut random = Self(seed ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        random.next();
+        random.draw();
         random
     }
 
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,9 +22,14 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// An index into something of this length; 0 when it is empty.
+    pub fn below(&mut self, len: usize) -> usize {
+        (self.draw() % len.max(1) as u64) as usize
+    }
+
     /// From `low` to `high`, both included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low + 1)
+        low + self.draw() % (high - low + 1)
     }
 
     /// One of these.
@@ -37,7 +42,7 @@ impl Random {
 
     /// True in so many of a hundred cases.
     pub fn percent(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
+        self.draw() % 100 < percent
     }
 
     /// In another order.
@@ -56,5 +61,5 @@ pub fn hash(seed: u64, text: &str) -> u64 {
     for byte in text.bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    Random::new(hash, 0).next()
+    Random::new(hash, 0).draw()
 }
