@@ -73,6 +73,9 @@ fn rows(bench: &TableOptions) -> Vec<(Scenario, Options)> {
         }
     }
     for nodes in [1, 3] {
+        for scenario in [Scenario::Steps1, Scenario::Start] {
+            row(scenario, nodes, 256, &|o| o.clients_per_connection = 16);
+        }
         row(Scenario::Steps9, nodes, 64, &|_| {});
         row(Scenario::Steps1, nodes, 64, &|o| o.mode = Mode::Accept);
         row(Scenario::Start, nodes, 256, &|_| {});

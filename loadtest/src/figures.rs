@@ -37,6 +37,10 @@ pub fn identity(scenario: &str, stage: &Stage, options: &Options) -> Figures {
     figures.insert("scenario".to_owned(), json!(scenario));
     figures.insert("nodes".to_owned(), json!(stage.servers.nodes().len()));
     figures.insert("clients".to_owned(), json!(options.clients));
+    if options.clients_per_connection > 1 {
+        let shared = json!(options.clients_per_connection);
+        figures.insert("clients_per_connection".to_owned(), shared);
+    }
     figures.insert("connect".to_owned(), json!(options.connect.name()));
     figures
 }

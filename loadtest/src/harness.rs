@@ -274,7 +274,7 @@ impl Stage {
             .context("the flow's partition has no leader now")
     }
 
-    /// As many clients as the options say, each with a connection of its own.
+    /// As many clients as the options say, so many of them to a connection.
     ///
     /// # Errors
     /// When no node answers.
@@ -283,10 +283,17 @@ impl Stage {
             Connect::Leader => self.leader().await?,
             Connect::Spread | Connect::First => 0,
         };
-        let mut clients = Vec::new();
-        for client in 0..usize::try_from(options.clients)? {
+        let shared = usize::try_from(options.clients_per_connection)?;
+        let mut clients: Vec<Client> = Vec::new();
+        for number in 0..usize::try_from(options.clients)? {
+            if let Some(last) = clients.last()
+                && number % shared != 0
+            {
+                clients.push(last.clone());
+                continue;
+            }
             let node = match options.connect {
-                Connect::Spread => client,
+                Connect::Spread => number / shared,
                 Connect::Leader => leader,
                 Connect::First => 0,
             };

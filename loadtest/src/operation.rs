@@ -3,7 +3,7 @@
 use std::{fmt, future::Future};
 
 use tidemill_sdk::{
-    Client, ClientError, ErrorKind,
+    Client, ClientError,
     api::{ExecutionState, Message, StartExecutionRequest},
 };
 use tidemill_types::ExecutionId;

@@ -31,6 +31,9 @@ pub struct Options {
     /// Closed loop: clients, each with one request at a time. Open loop: connections.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=CLIENTS_MAX))]
     pub clients: u64,
+    /// So many clients share a connection, as callers within one program do: their starts share messages.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=CLIENTS_MAX))]
+    pub clients_per_connection: u64,
     /// How long is measured, such as 10s or 2h.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub duration: Duration,

@@ -17,6 +17,7 @@ const COLUMNS: &[(&str, &str)] = &[
     ("scenario", "scenario"),
     ("nodes", "nodes"),
     ("clients", "clients"),
+    ("clients_per_connection", "a conn."),
     ("executions", "executions"),
     ("errors", "errors"),
     ("rate_per_s", "per s"),
@@ -78,6 +79,7 @@ pub fn title(result: &Figures) -> String {
         cell(result, "clients")
     );
     for (key, unit) in [
+        ("clients_per_connection", " a connection"),
         ("mode", ""),
         ("offered_rate_per_s", "/s"),
         ("payload_bytes", " bytes"),

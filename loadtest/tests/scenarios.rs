@@ -295,8 +295,8 @@ fn the_table_in_small() {
         keep.display()
     );
     let results = results(&line);
-    // Six of steps1, two of them in accept mode, one of history.
-    assert_eq!(results.len(), 9);
+    // Ten of steps1, of them two in accept mode and two with shared connections, one of history.
+    assert_eq!(results.len(), 11);
     let kept = std::fs::read_to_string(&keep).expect("kept");
     assert_eq!(kept.lines().count(), results.len());
     results.iter().for_each(assert_keys);

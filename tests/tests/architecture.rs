@@ -2,8 +2,7 @@
 //! vendor has its home, how long a file may be. Reads the manifests and the sources; builds nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use serde_json::Value;
 use tidemill_tests::workspace::{self, cargo, root};

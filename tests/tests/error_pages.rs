@@ -2,7 +2,7 @@
 //! the other way round: a page without a code in the sources is one that nobody can meet.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tidemill_tests::workspace::root;
 

@@ -1,7 +1,6 @@
 //! Catches what the compiler does not: a dependency that is declared and that nothing names.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 use tidemill_tests::workspace::packages;

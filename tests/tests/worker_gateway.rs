@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tidemill_sdk::{
-    Client, ClientError, ErrorKind, Outcome, TaskContext, Worker,
+    Client, Outcome, TaskContext, Worker,
     api::{
         ExecutionState, GetFlowRequest, Message, StartExecutionRequest, TransferLeadershipRequest,
     },

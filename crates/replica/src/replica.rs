@@ -358,11 +358,17 @@ impl Replica {
         self.directory.stopped()
     }
 
+    /// One of the members.
+    #[must_use]
+    pub fn member(&self, node: NodeId) -> Option<Member> {
+        self.members().into_iter().find(|member| member.id == node)
+    }
+
     /// The connection to another member's peer port, for the services that were given to it at its
     /// start. Made when it is first used, and again when it breaks: give calls a deadline.
     #[must_use]
     pub fn peer_channel(&self, node: NodeId) -> Option<PeerChannel> {
-        let member = self.members().into_iter().find(|m| m.id == node)?;
+        let member = self.member(node)?;
         let link = self.directory.peers().link(node.0, &member.peer);
         Some(link.channel.clone())
     }

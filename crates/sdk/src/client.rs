@@ -36,10 +36,12 @@ mod execution;
 mod flow;
 mod journal;
 mod schedule;
+mod starts;
 mod stream;
 
 pub use execution::ExecutionWatch;
 pub use journal::JournalReader;
+pub(crate) use starts::Starts;
 
 /// A connection to a cluster, through whichever of its nodes answers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -269,6 +271,22 @@ impl Client {
         F: Fn(Channel, Q) -> Fut,
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
+        self.call_node(call, request, |node, request| send(node.channel, request))
+            .await
+    }
+
+    /// The same with all that is known of the node.
+    pub(crate) async fn call_node<Q, R, F, Fut>(
+        &self,
+        call: Call<'_>,
+        request: Q,
+        send: F,
+    ) -> Result<R, ClientError>
+    where
+        Q: Clone,
+        F: Fn(Node, Q) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
         let shared = &*self.shared;
         let attempt_timeout = call.attempt_timeout.unwrap_or(shared.attempt_timeout);
         let deadline = Instant::now() + call.call_timeout.unwrap_or(shared.call_timeout);
@@ -280,7 +298,7 @@ impl Client {
         loop {
             let node = shared.leader(call.about);
             let node = node.unwrap_or_else(|| shared.nodes.current());
-            let attempt = send(node.channel.clone(), request.clone());
+            let attempt = send(node.clone(), request.clone());
             let until = deadline.min(Instant::now() + attempt_timeout);
             let (reached, error) = match timeout_at(until, attempt).await {
                 Ok(Ok(response)) => {

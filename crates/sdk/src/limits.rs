@@ -28,6 +28,17 @@ pub const NODES_MAX: usize = 64;
 /// Largest answer that a client takes: a page of steps with their messages.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Largest start that shares a stream with others; a larger one is a call of its own, so that nobody waits
+/// behind it.
+pub const START_SHARED_BYTES_MAX: usize = 8 * 1024;
+/// Most starts of one message; what is over waits for the next.
+pub const STARTS_PER_MESSAGE: usize = 256;
+/// Most starts without an answer on one node's stream; more are calls of their own. The server's own limit
+/// is higher.
+pub const STARTS_UNDER_WAY_MAX: usize = 1_000;
+/// A stream of starts that nobody uses is ended after this time.
+pub const START_STREAM_IDLE: Duration = Duration::from_secs(30);
+
 /// Most tasks that a worker may hold at once.
 pub const CONCURRENCY_MAX: u32 = 10_000;
 /// Tasks that a worker holds at once when it says nothing.

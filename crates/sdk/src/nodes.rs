@@ -4,13 +4,14 @@
 //! a failure moves on to the next. Never decides whether a call is tried again: that is the call's.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use thiserror::Error;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::client::Starts;
 use crate::limits::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, NODES_MAX};
 
 /// Why a text is no endpoint.
@@ -26,6 +27,7 @@ pub struct InvalidEndpoint {
 pub(crate) struct Node {
     pub(crate) address: String,
     pub(crate) channel: Channel,
+    pub(crate) starts: Arc<Starts>,
     seed: bool,
 }
 
@@ -166,6 +168,7 @@ fn open(text: &str, connect_timeout: Duration, seed: bool) -> Result<Node, Inval
     Ok(Node {
         address,
         channel,
+        starts: Arc::default(),
         seed,
     })
 }

@@ -431,11 +431,7 @@ fn serve_http(
 /// Where nodes serve clients.
 fn addresses(replica: &Arc<Replica>) -> impl Fn(NodeId) -> Option<HeaderValue> + use<> {
     let replica = Arc::clone(replica);
-    move |node| {
-        let members = replica.members();
-        let member = members.iter().find(|member| member.id == node)?;
-        HeaderValue::from_str(&member.grpc).ok()
-    }
+    move |node| HeaderValue::from_str(&replica.member(node)?.grpc).ok()
 }
 
 /// What is served before the node is part of its cluster.

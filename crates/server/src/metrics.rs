@@ -7,6 +7,9 @@ mod scrape;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+use tonic::Code;
+
 pub use registry::{Counter, Family, Gauge, Histogram, Registry};
 pub(crate) use scrape::Sources;
 
@@ -81,6 +84,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// A request on the gRPC port was answered, or one of many on a stream.
+    pub fn requested(&self, rpc: &str, code: Code, begun: Instant) {
+        self.requests.with(&[rpc, code_name(code)]).add(1);
+        let seconds = begun.elapsed().as_secs_f64();
+        self.request_seconds.with(&[rpc]).observe(seconds);
+    }
+
     /// Declares all of them.
     #[must_use]
     pub fn new() -> Self {
@@ -264,6 +274,28 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         self.registry.render()
+    }
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

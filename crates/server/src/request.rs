@@ -90,33 +90,7 @@ impl Observer {
         // stream, whose end is not awaited here.
         let code =
             Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-        let requests = self.metrics.requests.with(&[rpc, code_name(code)]);
-        requests.add(1);
-        let seconds = begun.elapsed().as_secs_f64();
-        let request_seconds = self.metrics.request_seconds.with(&[rpc]);
-        request_seconds.observe(seconds);
+        self.metrics.requested(rpc, code, begun);
         response
-    }
-}
-
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

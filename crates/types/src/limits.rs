@@ -147,6 +147,14 @@ pub const PROGRESS_BYTES_MAX: usize = 1_024;
 
 /// Most bytes in a request that is not a worker's: one message of the largest size, and what is around it.
 pub const GRPC_REQUEST_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 1024 * 1024;
+/// Most starts in one message of a stream of starts.
+pub const STARTS_PER_MESSAGE_MAX: usize = 1_000;
+/// Starts of one stream that are under way at once; the next message is read when there are fewer.
+pub const STARTS_UNDER_WAY_MAX: usize = 4_096;
+/// Bytes of the starts of one stream that are under way; the next message is read when there are fewer.
+pub const STARTS_UNDER_WAY_BYTES: usize = 8 * 1024 * 1024;
+/// An answer on a stream of starts gets no further start's answer once it has so many bytes.
+pub const STARTS_ANSWER_BYTES: usize = 1024 * 1024;
 /// Most bytes in one message of a worker's stream: a completion may give several messages.
 pub const WORK_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most bytes that a node takes as another node's answer.

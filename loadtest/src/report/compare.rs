@@ -13,6 +13,7 @@ const IDENTITY: &[&str] = &[
     "scenario",
     "nodes",
     "clients",
+    "clients_per_connection",
     "mode",
     "shape",
     "offered_rate_per_s",

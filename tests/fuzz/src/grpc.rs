@@ -72,9 +72,9 @@ pub const REQUESTS: &[(&str, Read)] = &{
         ListFlowsRequest PublishFlowRequest ListFlowVersionsRequest GetFlowVersionRequest StartFlowRequest
         StopFlowRequest DeleteFlowRequest ReadJournalRequest GetHeadsRequest PreviewScheduleRequest
         GetScheduleRequest PauseScheduleRequest ResumeScheduleRequest BackfillScheduleRequest
-        ListOccurrencesRequest PollTasksRequest
+        ListOccurrencesRequest PollTasksRequest StartExecutionsRequest
     );
-    let mut all = [checked[0]; 3 + 29];
+    let mut all = [checked[0]; 3 + 30];
     let mut at = 0;
     while at < all.len() {
         all[at] = if at < 3 { checked[at] } else { rest[at - 3] };

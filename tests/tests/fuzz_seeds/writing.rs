@@ -143,6 +143,13 @@ fn requests(seeds: &mut Vec<Seed>) {
         ..api::StartExecutionRequest::default()
     };
     add("StartExecutionRequest", start.encode_to_vec());
+    let starts = api::StartExecutionsRequest {
+        starts: vec![api::NumberedStart {
+            number: 1,
+            request: Some(start),
+        }],
+    };
+    add("StartExecutionsRequest", starts.encode_to_vec());
     let cancel = api::CancelExecutionRequest {
         execution_id: execution().to_string(),
         reason: "no longer needed".to_owned(),

@@ -31,7 +31,7 @@ fn wait_ms(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)
 }
 
-fn service(channel: Channel) -> ExecutionServiceClient<Channel> {
+pub(super) fn service(channel: Channel) -> ExecutionServiceClient<Channel> {
     ExecutionServiceClient::new(channel)
         .max_decoding_message_size(ANSWER_BYTES_MAX)
         .max_encoding_message_size(usize::MAX)
@@ -66,7 +66,8 @@ fn trace_headers(trace: &TraceContext) -> Result<Vec<Header>, ClientError> {
 }
 
 impl Client {
-    /// Starts an execution of an active flow.
+    /// Starts an execution of an active flow. Small ones that are started at the same time by clones of one client
+    /// share messages, so one client for many callers costs less than a client for each.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -82,8 +83,8 @@ impl Client {
             let attempt = Duration::from_millis(u64::from(request.wait_ms)) + LONG_POLL_SLACK;
             call = call.patient(attempt, attempt + self.shared.call_timeout);
         }
-        self.call(call, request, |channel, request| async move {
-            service(channel).start_execution(request).await
+        self.call_node(call, request, |node, request| async move {
+            node.starts.start(node.channel, request).await
         })
         .await
     }

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::json;
+use tidemill_sdk::limits::{START_SHARED_BYTES_MAX, STARTS_UNDER_WAY_MAX};
 use tidemill_sdk::{
     Client, ClientError, ErrorKind,
     api::{
-        AddMemberRequest, Execution, ExecutionState, GetExecutionRequest, StartExecutionRequest,
-        WatchExecutionRequest, WatchExecutionResponse,
+        AddMemberRequest, Execution, ExecutionState, GetExecutionRequest, Message,
+        StartExecutionRequest, WatchExecutionRequest, WatchExecutionResponse,
     },
 };
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::mock::{Answer, Node, nobody};
+use crate::mock::{Answer, Node, StreamsOfStarts, nobody};
 
 async fn connect(endpoints: &[String]) -> Client {
     Client::builder(endpoints)
@@ -237,4 +239,93 @@ async fn a_watch_goes_on_after_a_loss_until_the_execution_has_ended() {
     let mut unknown = client.watch_execution(WatchExecutionRequest::default());
     let error = unknown.next().await.expect_err("there is none");
     assert_eq!(error.kind, ErrorKind::NotFound);
+}
+
+fn start_of(bytes: usize) -> StartExecutionRequest {
+    StartExecutionRequest {
+        message: Some(Message {
+            data: vec![b'1'; bytes].into(),
+            ..Message::default()
+        }),
+        ..StartExecutionRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn starts_at_the_same_time_share_messages() {
+    let node = Node::start();
+    let client = connect(&[node.endpoint()]).await;
+    let starts = (0..100).map(|_| client.start_execution(start_of(1)));
+    for started in join_all(starts).await {
+        started.expect("started");
+    }
+    assert_eq!(node.calls().len(), 100);
+    let messages = node.mock.starts.lock().unwrap().clone();
+    assert_eq!(messages.iter().sum::<usize>(), 100, "{messages:?}");
+    assert!(messages.len() < 100, "{messages:?}");
+}
+
+#[tokio::test]
+async fn a_large_start_is_a_call_of_its_own() {
+    let node = Node::start();
+    let client = connect(&[node.endpoint()]).await;
+    let large = start_of(START_SHARED_BYTES_MAX);
+    client.start_execution(large).await.expect("started");
+    assert_eq!(*node.mock.starts.lock().unwrap(), [0]);
+}
+
+#[tokio::test]
+async fn a_start_without_a_place_on_the_stream_is_a_call_of_its_own() {
+    let node = Node::start();
+    node.answer((0..STARTS_UNDER_WAY_MAX).map(|_| Answer::Hang));
+    let client = connect(&[node.endpoint()]).await;
+    let hanging: Vec<_> = (0..STARTS_UNDER_WAY_MAX)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.start_execution(start_of(1)).await })
+        })
+        .collect();
+    while node.calls().len() < STARTS_UNDER_WAY_MAX {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    client.start_execution(start_of(1)).await.expect("started");
+    assert_eq!(node.mock.starts.lock().unwrap().last(), Some(&0));
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_node_of_an_older_version_gets_calls() {
+    let node = Node::start();
+    *node.mock.streams_of_starts.lock().unwrap() = StreamsOfStarts::Unknown;
+    let client = connect(&[node.endpoint()]).await;
+    client.start_execution(start_of(1)).await.expect("started");
+    client.start_execution(start_of(1)).await.expect("started");
+    assert_eq!(*node.mock.starts.lock().unwrap(), [0, 0]);
+}
+
+#[tokio::test]
+async fn a_start_on_a_stream_that_ended_is_asked_again_or_not_known() {
+    let node = Node::start();
+    let ended = Client::builder([node.endpoint()]).retry(false);
+    let ended = ended.connect().await.expect("connected");
+    *node.mock.streams_of_starts.lock().unwrap() = StreamsOfStarts::Ended;
+    let error = ended
+        .start_execution(start_of(1))
+        .await
+        .expect_err("no answer");
+    assert_eq!(error.kind, ErrorKind::Unknown, "{error}");
+    assert!(error.message.contains("ended the stream"), "{error}");
+
+    let client = connect(&[node.endpoint()]).await;
+    let start = tokio::spawn(async move { client.start_execution(start_of(1)).await });
+    while node.mock.starts.lock().unwrap().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    *node.mock.streams_of_starts.lock().unwrap() = StreamsOfStarts::Answered;
+    start.await.unwrap().expect("started at last");
+    assert_eq!(
+        node.calls().len(),
+        1,
+        "no call of an ended stream was taken"
+    );
 }

@@ -11,13 +11,15 @@ use tidemill_sdk::api::{
     AddMemberRequest, AddMemberResponse, CancelExecutionRequest, CancelExecutionResponse,
     GetExecutionRequest, GetExecutionResponse, GetStatusRequest, GetStatusResponse,
     ListExecutionsRequest, ListExecutionsResponse, ListStepsRequest, ListStepsResponse, Member,
-    PollTasksRequest, PollTasksResponse, RedriveExecutionRequest, RedriveExecutionResponse,
-    RemoveMemberRequest, RemoveMemberResponse, StartExecutionRequest, StartExecutionResponse,
+    NumberedAnswer, PollTasksRequest, PollTasksResponse, RedriveExecutionRequest,
+    RedriveExecutionResponse, RemoveMemberRequest, RemoveMemberResponse, StartError,
+    StartExecutionRequest, StartExecutionResponse, StartExecutionsRequest, StartExecutionsResponse,
     TransferLeadershipRequest, TransferLeadershipResponse, WaitExecutionRequest,
     WaitExecutionResponse, WatchExecutionRequest, WatchExecutionResponse, WorkRequest,
     WorkResponse,
     cluster_service_server::{ClusterService, ClusterServiceServer},
     execution_service_server::{ExecutionService, ExecutionServiceServer},
+    numbered_answer::Outcome,
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc};
@@ -35,6 +37,17 @@ pub enum Answer {
     Hang,
 }
 
+/// How a node takes streams of starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamsOfStarts {
+    #[default]
+    Answered,
+    /// As a node of an older version.
+    Unknown,
+    /// Ended in order after the first message, without an answer.
+    Ended,
+}
+
 /// One worker's stream, in the test's hands.
 pub struct WorkStream {
     pub requests: Streaming<WorkRequest>,
@@ -48,8 +61,12 @@ type Watch = Vec<Result<WatchExecutionResponse, Status>>;
 pub struct Mock {
     /// Answers to StartExecution and GetExecution, in order; then all is well.
     pub answers: Arc<Mutex<VecDeque<Answer>>>,
-    /// The request ids that StartExecution came with; `read` for GetExecution.
+    /// The request ids that starts came with; `read` for GetExecution.
     pub calls: Arc<Mutex<Vec<String>>>,
+    /// How many starts each message of a stream of starts had; 0 for a start by a call of its own.
+    pub starts: Arc<Mutex<Vec<usize>>>,
+    /// What streams of starts meet.
+    pub streams_of_starts: Arc<Mutex<StreamsOfStarts>>,
     /// Streams of watches, in order: each a list of messages, then the end (or a loss).
     pub watches: Arc<Mutex<VecDeque<Watch>>>,
     pub members: Arc<Mutex<Vec<String>>>,
@@ -78,6 +95,8 @@ impl Node {
         let mock = Mock {
             answers: Arc::default(),
             calls: Arc::default(),
+            starts: Arc::default(),
+            streams_of_starts: Arc::default(),
             watches: Arc::default(),
             members: Arc::default(),
             streams: sender,
@@ -138,6 +157,20 @@ impl Mock {
             Answer::Hang => std::future::pending().await,
         }
     }
+
+    async fn start(
+        &self,
+        request: StartExecutionRequest,
+    ) -> Result<StartExecutionResponse, Status> {
+        let request_id = request.request_id;
+        self.next_answer(request_id.clone()).await?;
+        Ok(StartExecutionResponse {
+            execution_id: "exe_1".to_owned(),
+            request_id,
+            created: true,
+            ..StartExecutionResponse::default()
+        })
+    }
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -179,14 +212,53 @@ impl ExecutionService for Mock {
         &self,
         request: Request<StartExecutionRequest>,
     ) -> Reply<StartExecutionResponse> {
-        let request_id = request.into_inner().request_id;
-        self.next_answer(request_id.clone()).await?;
-        Ok(Response::new(StartExecutionResponse {
-            execution_id: "exe_1".to_owned(),
-            request_id,
-            created: true,
-            ..StartExecutionResponse::default()
-        }))
+        self.starts.lock().unwrap().push(0);
+        let started = self.start(request.into_inner()).await?;
+        Ok(Response::new(started))
+    }
+
+    type StartExecutionsStream = ReceiverStream<Result<StartExecutionsResponse, Status>>;
+
+    async fn start_executions(
+        &self,
+        request: Request<Streaming<StartExecutionsRequest>>,
+    ) -> Reply<Self::StartExecutionsStream> {
+        let how = *self.streams_of_starts.lock().unwrap();
+        if how == StreamsOfStarts::Unknown {
+            return Err(Status::unimplemented("no such call"));
+        }
+        let mut inbound = request.into_inner();
+        let (sender, receiver) = mpsc::channel(64);
+        let mock = self.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = inbound.message().await {
+                mock.starts.lock().unwrap().push(message.starts.len());
+                if how == StreamsOfStarts::Ended {
+                    return;
+                }
+                for start in message.starts {
+                    let (mock, sender) = (mock.clone(), sender.clone());
+                    tokio::spawn(async move {
+                        let outcome = match mock.start(start.request.unwrap()).await {
+                            Ok(started) => Outcome::Started(started),
+                            Err(status) => Outcome::Error(StartError {
+                                code: status.code().into(),
+                                message: status.message().to_owned(),
+                                details: status.details().to_vec().into(),
+                            }),
+                        };
+                        let answer = NumberedAnswer {
+                            number: start.number,
+                            outcome: Some(outcome),
+                            leader: String::new(),
+                        };
+                        let answers = vec![answer];
+                        let _ = sender.send(Ok(StartExecutionsResponse { answers })).await;
+                    });
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn get_execution(&self, _: Request<GetExecutionRequest>) -> Reply<GetExecutionResponse> {

@@ -7,11 +7,12 @@ mod nodes;
 mod read;
 mod redrive;
 mod start;
+mod starts;
 mod steps;
 mod wait;
 mod watch;
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use tidemill_proto::v1::{
     execution_service_client::ExecutionServiceClient, execution_service_server::ExecutionService, *,
@@ -19,7 +20,7 @@ use tidemill_proto::v1::{
 use tidemill_replica::PeerChannel;
 use tidemill_types::limits::ANSWER_BYTES_MAX;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 pub(super) use self::{
     get::get, list::list, nodes::NodeNames, start::start, steps::list as list_steps, wait::wait,
@@ -31,10 +32,12 @@ fn client(channel: PeerChannel) -> ExecutionServiceClient<PeerChannel> {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
+type Starting = Pin<Box<dyn Stream<Item = Result<StartExecutionsResponse, Status>> + Send>>;
 type Watching = Pin<Box<dyn Stream<Item = Result<WatchExecutionResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl ExecutionService for Gateway {
+    type StartExecutionsStream = Starting;
     type WatchExecutionStream = Watching;
 
     async fn start_execution(
@@ -46,6 +49,15 @@ impl ExecutionService for Gateway {
         start::start(open, self.origin, request, &metadata)
             .await
             .map(Response::new)
+    }
+
+    async fn start_executions(
+        &self,
+        request: Request<Streaming<StartExecutionsRequest>>,
+    ) -> Answer<Self::StartExecutionsStream> {
+        let open = Arc::clone(&self.open);
+        let answers = starts::serve(open, self.origin, request.into_inner());
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn get_execution(

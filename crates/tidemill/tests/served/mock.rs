@@ -19,7 +19,7 @@ use tidemill_sdk::api::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
-use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -310,6 +310,16 @@ impl ExecutionService for Mock {
             created: true,
             ..StartExecutionResponse::default()
         }))
+    }
+
+    type StartExecutionsStream = tokio_stream::Empty<Result<StartExecutionsResponse, Status>>;
+
+    /// As a node of an older version: the command line starts by calls then.
+    async fn start_executions(
+        &self,
+        _: Request<Streaming<StartExecutionsRequest>>,
+    ) -> Reply<Self::StartExecutionsStream> {
+        unused()
     }
 
     async fn get_execution(
