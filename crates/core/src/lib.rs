@@ -17,6 +17,7 @@ pub mod partition;
 mod quarantine;
 pub mod rejection;
 pub mod schedule;
+mod turns;
 pub mod webhook;
 
 pub use catalog::Catalog;
@@ -24,3 +25,4 @@ pub use decider::Decider;
 pub use ledger::{Damage, Ledger, Rows, RowsError};
 pub use partition::Partition;
 pub use rejection::Rejection;
+pub use turns::Turns;

@@ -6,6 +6,7 @@
 //! `work`.
 
 mod armed;
+mod backlog;
 mod builtin;
 mod cancel;
 mod complete;
@@ -24,7 +25,7 @@ mod timers;
 mod work;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -37,14 +38,17 @@ use tidemill_rows::{
 use tidemill_types::{
     ExecutionId, FlowId, PartitionId, StepId, Timestamp,
     limits::{
-        EXECUTIONS_HYDRATED_MAX, LEDGER_KEPT_MS_DEFAULT, MESSAGE_BYTES_DEFAULT,
-        ROWS_FORGOTTEN_PER_TURN_MAX, STEPS_ENDED_PER_TURN_MAX,
+        BACKLOG_DEFAULT, EXECUTIONS_HYDRATED_MAX, FLOW_BACKLOG_DEFAULT, LEDGER_KEPT_MS_DEFAULT,
+        MESSAGE_BYTES_DEFAULT, MESSAGES_KEPT_BYTES_MAX, ROWS_FORGOTTEN_PER_TURN_MAX,
+        STEPS_ENDED_PER_TURN_MAX,
     },
 };
 
-use self::{armed::ArmedFlow, execution::Execution, timers::Timers, work::Work};
+use self::{
+    armed::ArmedFlow, backlog::MessagesKept, execution::Execution, timers::Timers, work::Work,
+};
 use crate::{
-    Decider, Rejection,
+    Decider, Rejection, Turns,
     command::{CompletionStatus, PartitionCommand, PartitionEffect, PartitionReply},
     flow::Plan,
     ledger::{Damage, Ledger, Rows},
@@ -66,6 +70,12 @@ pub struct PartitionConfig {
     pub deleted_flow_kept_ms: u64,
     /// How long the ledger rows of occurrences are kept.
     pub ledger_kept_ms: u64,
+    /// With so many steps of a flow waiting to be run, nothing more of it is started.
+    pub flow_backlog_max: usize,
+    /// The same for all flows together.
+    pub backlog_max: usize,
+    /// Most bytes of messages kept in memory for steps that will run on them.
+    pub messages_kept_bytes_max: usize,
 }
 
 impl Default for PartitionConfig {
@@ -79,6 +89,9 @@ impl Default for PartitionConfig {
             rows_forgotten_per_turn: ROWS_FORGOTTEN_PER_TURN_MAX,
             deleted_flow_kept_ms: HOUR_MS,
             ledger_kept_ms: LEDGER_KEPT_MS_DEFAULT,
+            flow_backlog_max: FLOW_BACKLOG_DEFAULT,
+            backlog_max: BACKLOG_DEFAULT,
+            messages_kept_bytes_max: MESSAGES_KEPT_BYTES_MAX,
         }
     }
 }
@@ -98,12 +111,13 @@ pub struct Partition {
     /// Executions that were brought into memory, perhaps only to be looked at.
     looked_at: Vec<ExecutionId>,
     /// Steps of built-in components that can run at once.
-    builtins: VecDeque<StepId>,
+    builtins: Turns<FlowId, StepId>,
     work: Work,
     timers: Timers,
     quarantine: Quarantine,
     /// Executions of schedules that have ended within this command.
     ended_scheduled: Vec<(ExecutionId, FlowId)>,
+    messages_kept: MessagesKept,
     effects: Vec<PartitionEffect>,
 }
 
@@ -128,11 +142,12 @@ impl Decider for Partition {
             touched: BTreeSet::new(),
             unwritten_bytes: 0,
             looked_at: Vec::new(),
-            builtins: VecDeque::new(),
+            builtins: Turns::default(),
             work: Work::default(),
             timers: Timers::default(),
             quarantine: Quarantine::default(),
             ended_scheduled: Vec::new(),
+            messages_kept: MessagesKept::default(),
             effects: Vec::new(),
         };
         recovered.recover_work(rows)?;
@@ -278,7 +293,7 @@ impl Partition {
                     step_of_key(&key).ok_or_else(|| Damage::Missing("a queue's step".into()))?;
                 let row = QueueRow::from_bytes(value)?;
                 if crate::flow::Builtin::from_component(&row.component).is_some() {
-                    self.builtins.push_back(step);
+                    self.builtins.push(row.flow, step);
                 } else {
                     self.work.enqueue(step, row);
                 }

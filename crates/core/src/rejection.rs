@@ -107,6 +107,20 @@ pub enum Rejection {
     /// So much of a schedule is due that it has to be decided in turns first.
     #[error("the schedule of flow {0} has much to catch up; retry in a moment")]
     ScheduleBehind(FlowId),
+    /// Too much of what was started waits to be run.
+    #[error(
+        "{waiting} steps of {scope} wait to be run and {limit} allows {most}: run more workers, start slower, or raise it"
+    )]
+    BacklogFull {
+        /// Whose steps.
+        scope: &'static str,
+        /// How many wait.
+        waiting: u64,
+        /// The option that sets the limit.
+        limit: &'static str,
+        /// The limit, or this flow's share of it.
+        most: u64,
+    },
     /// The catalog is full.
     #[error("{what} has reached its limit of {limit}")]
     LimitReached {
@@ -141,6 +155,7 @@ impl Rejection {
             Self::WrongStatus { .. } => "TM0115",
             Self::LimitReached { .. } => "TM0116",
             Self::ScheduleBehind(_) => "TM0130",
+            Self::BacklogFull { .. } => "TM0205",
         }
     }
 
@@ -153,6 +168,7 @@ impl Rejection {
                 ErrorClass::NotFound
             }
             Self::ScheduleBehind(_) => ErrorClass::Unavailable,
+            Self::BacklogFull { .. } => ErrorClass::Overloaded,
             Self::FlowNotActive(_)
             | Self::RequestIdReused(_)
             | Self::NotRedrivable { .. }

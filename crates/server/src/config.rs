@@ -76,6 +76,10 @@ pub struct Config {
     pub retention: Duration,
     /// How long the ledger rows of occurrences are kept.
     pub ledger_retention: Duration,
+    /// With so many steps of a flow waiting in a partition nothing more of it is started.
+    pub flow_backlog: usize,
+    /// The same for all flows together.
+    pub backlog: usize,
     /// How many webhook requests of all flows this node takes; none: any number.
     pub webhook_tenant_rate: Option<Rate>,
     /// How many of each flow that says nothing else; none: any number.
@@ -249,6 +253,8 @@ impl Config {
             message_bytes_max: self.message_bytes_max,
             retention_ms: u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX),
             ledger_kept_ms: u64::try_from(self.ledger_retention.as_millis()).unwrap_or(u64::MAX),
+            flow_backlog_max: self.flow_backlog,
+            backlog_max: self.backlog,
             ..PartitionConfig::default()
         }
     }
@@ -324,6 +330,8 @@ impl fmt::Display for Config {
             "limits.ledger_retention = \"{}\"",
             duration(self.ledger_retention)
         )?;
+        writeln!(f, "limits.flow_backlog = {}", self.flow_backlog)?;
+        writeln!(f, "limits.backlog = {}", self.backlog)?;
         let rate = |rate: Option<Rate>| rate.map_or_else(|| "none".to_owned(), |r| r.to_string());
         writeln!(
             f,

@@ -204,6 +204,16 @@ pub const HAND_OVERS_MAX: usize = 256;
 pub const BUILTIN_STEPS_PER_COMMAND_MAX: usize = 1_000;
 /// Most executions kept in memory; all are in rows too.
 pub const EXECUTIONS_HYDRATED_MAX: usize = 20_000;
+/// Most bytes of messages that a partition's leader keeps in memory for steps that will run on them; all are in
+/// rows too.
+pub const MESSAGES_KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// With so many steps of a flow waiting to be run in a partition, none of it is started or redriven; when the
+/// configuration does not say.
+pub const FLOW_BACKLOG_DEFAULT: usize = 100_000;
+/// The same for all flows together; from half of it on a flow may have no more than an equal share of that half.
+pub const BACKLOG_DEFAULT: usize = 400_000;
+/// Largest backlog that a server can be configured to allow; each step that waits takes about 250 bytes of memory.
+pub const BACKLOG_MAX: usize = 10_000_000;
 /// Most timers read into memory at once.
 pub const TIMERS_LOADED_MAX: usize = 10_000;
 /// Most plans kept compiled.

@@ -32,7 +32,7 @@ impl Partition {
     /// turn, so that no chain of them holds up everybody else.
     pub(super) fn run_builtins(&mut self, rows: &dyn Rows) -> Result<(), Damage> {
         for _ in 0..BUILTIN_STEPS_PER_COMMAND_MAX {
-            let Some(id) = self.builtins.pop_front() else {
+            let Some((_, id)) = self.builtins.pop() else {
                 return Ok(());
             };
             self.run_builtin(id, rows)?;

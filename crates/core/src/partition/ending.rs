@@ -79,6 +79,7 @@ impl Partition {
         let Some(ending) = execution.row.ending.clone() else {
             return;
         };
+        let flow = execution.row.flow;
         let mut arrivals = Vec::new();
         while left > 0
             && let Some(mut join) = execution.joins.first_entry()
@@ -105,7 +106,7 @@ impl Partition {
         }
         // One look at the queues for all of its steps; a new leader has found them there again.
         if live.len() > 1 {
-            self.work.forget_queued(id);
+            self.work.forget_queued(id, flow);
             self.builtins.retain(|step| step.execution != id);
         }
         for number in live {

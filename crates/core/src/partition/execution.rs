@@ -14,7 +14,7 @@ use tidemill_rows::{
 };
 use tidemill_types::{ExecutionId, StepId};
 
-use super::Partition;
+use super::{Partition, backlog::KeptMessage};
 use crate::{
     flow::{Plan, PlanNode},
     ledger::{Damage, Ledger, Rows},
@@ -26,8 +26,8 @@ pub(super) struct Execution {
     pub row: ExecutionRow,
     pub plan: Arc<Plan>,
     pub steps: BTreeMap<u32, StepRow>,
-    /// Messages that steps still have to run on; any other is read from its row.
-    pub messages: BTreeMap<u32, MessageRow>,
+    /// Messages that steps still have to run on, as far as there is room; any other is read from its row.
+    pub messages: BTreeMap<u32, KeptMessage>,
     /// What has arrived at each `join: all` node that has not run yet, with the arrival's number.
     pub joins: BTreeMap<u32, Vec<InputRow>>,
     pub row_changed: bool,
@@ -170,7 +170,7 @@ impl Partition {
             .get(&id)
             .and_then(|e| e.messages.get(&number))
         {
-            return Ok(message.clone());
+            return Ok(message.row().clone());
         }
         self.ledger
             .read::<MessageRow>(rows, &message_key(id, number))?
@@ -187,7 +187,11 @@ impl Partition {
         execution.row_changed = true;
         self.ledger
             .put_fresh(message_key(id, number), message.to_bytes());
-        execution.messages.insert(number, message);
+        // What finds no room is read from its row.
+        let bytes_max = self.config.messages_kept_bytes_max;
+        if let Some(kept) = self.messages_kept.keep(message, bytes_max) {
+            execution.messages.insert(number, kept);
+        }
         number
     }
 

@@ -64,6 +64,13 @@ impl Partition {
                 step,
             }));
         }
+        let flow = execution.row.flow;
+        if let Some(rejection) = self.backlog_full(flow) {
+            return Ok(Err(rejection));
+        }
+        let Some(execution) = self.executions.get_mut(&id) else {
+            return Ok(Err(Rejection::ExecutionNotFound(id)));
+        };
         let now = self.ledger.now();
         let retire_at = execution.row.retire_at.take();
         let deadline = execution.plan.timeout_ms.map(|ms| now.plus_millis(ms));

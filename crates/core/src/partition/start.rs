@@ -62,6 +62,9 @@ impl Partition {
                 ),
             )));
         }
+        if let Some(rejection) = self.backlog_full(command.flow) {
+            return Ok(Err(rejection));
+        }
         let begin = Begin {
             flow: command.flow,
             version: flow.row.version,

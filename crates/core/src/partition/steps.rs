@@ -68,7 +68,7 @@ impl Partition {
         let is_builtin = node.builtin.is_some();
         self.ledger.put_fresh(queue_key(id), row.to_bytes());
         if is_builtin {
-            self.builtins.push_back(id);
+            self.builtins.push(row.flow, id);
         } else {
             self.work.enqueue(id, row);
         }

@@ -1,5 +1,6 @@
 //! A partition is given commands; replies, steps and journal are looked at.
 
+mod backlog;
 mod controlling;
 mod ending;
 mod failing;

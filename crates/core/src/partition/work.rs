@@ -16,6 +16,7 @@ use tidemill_types::{
 
 use self::instance::Instances;
 use crate::{
+    Turns,
     command::{SessionKey, SessionUpdate},
     ledger::Ledger,
 };
@@ -29,35 +30,7 @@ const SERVED_FOR_MS: u64 = 60_000;
 
 type Function = (Arc<str>, Arc<str>);
 
-#[derive(Debug, Default)]
-struct Queue {
-    flows: BTreeMap<FlowId, VecDeque<(StepId, QueueRow)>>,
-    /// Flows with steps, in the order of their turns.
-    turns: VecDeque<FlowId>,
-}
-
-impl Queue {
-    fn push(&mut self, step: StepId, row: QueueRow) {
-        let flow = row.flow;
-        let waiting = self.flows.entry(flow).or_default();
-        if waiting.is_empty() {
-            self.turns.push_back(flow);
-        }
-        waiting.push_back((step, row));
-    }
-
-    fn pop(&mut self) -> Option<(StepId, QueueRow)> {
-        let flow = self.turns.pop_front()?;
-        let waiting = self.flows.get_mut(&flow)?;
-        let next = waiting.pop_front();
-        if waiting.is_empty() {
-            self.flows.remove(&flow);
-        } else {
-            self.turns.push_back(flow);
-        }
-        next
-    }
-}
+type Queue = Turns<FlowId, (StepId, QueueRow)>;
 
 #[derive(Debug)]
 struct Session {
@@ -90,6 +63,8 @@ pub(super) struct Work {
     queues: BTreeMap<Function, Queue>,
     /// Steps in `queues` or held back at a gate.
     queued: BTreeSet<StepId>,
+    /// How many of them each flow has; flows without any are left out.
+    queued_of: BTreeMap<FlowId, usize>,
     leases: BTreeMap<StepId, Lease>,
     deadlines: BTreeSet<(Timestamp, StepId)>,
     sessions: BTreeMap<SessionKey, Session>,
@@ -122,9 +97,32 @@ impl Work {
             })
     }
 
+    /// How many steps wait for a worker: of one flow, of all.
+    pub fn waiting(&self, flow: &FlowId) -> (usize, usize) {
+        let of_flow = self.queued_of.get(flow).copied().unwrap_or_default();
+        (of_flow, self.queued.len())
+    }
+
+    /// How many flows have steps that wait for a worker.
+    pub fn flows_waiting(&self) -> usize {
+        self.queued_of.len()
+    }
+
+    /// So many steps of a flow do not wait any more.
+    fn not_waiting(&mut self, flow: FlowId, count: usize) {
+        if let Some(queued) = self.queued_of.get_mut(&flow) {
+            *queued -= count;
+            if *queued == 0 {
+                self.queued_of.remove(&flow);
+            }
+        }
+    }
+
     /// A step waits for a worker.
     pub fn enqueue(&mut self, step: StepId, row: QueueRow) {
-        self.queued.insert(step);
+        if self.queued.insert(step) {
+            *self.queued_of.entry(row.flow).or_default() += 1;
+        }
         if row.concurrency > 0 {
             let gate = self.gates.entry((step.execution, row.node)).or_default();
             if gate.running >= row.concurrency {
@@ -138,7 +136,8 @@ impl Work {
 
     fn push(&mut self, step: StepId, row: QueueRow) {
         let function = (row.component.clone(), row.function.clone());
-        self.queues.entry(function).or_default().push(step, row);
+        let queue = self.queues.entry(function).or_default();
+        queue.push(row.flow, (step, row));
     }
 
     /// The step's place at its gate is free again.
@@ -172,33 +171,26 @@ impl Work {
             }
         } else if self.queued.remove(&step) {
             // Rare (cancel, time-out of an execution): a search is cheaper than an index kept for it.
-            let mut gone = None;
-            for queue in self.queues.values_mut() {
-                for waiting in queue.flows.values_mut() {
-                    if let Some(at) = waiting.iter().position(|(other, _)| *other == step) {
-                        gone = waiting.remove(at);
-                    }
-                }
-                if gone.is_some() {
-                    queue.flows.retain(|_, waiting| !waiting.is_empty());
-                    let flows = &queue.flows;
-                    queue.turns.retain(|flow| flows.contains_key(flow));
-                    break;
-                }
+            let mut queues = self.queues.values_mut();
+            if let Some((_, row)) = queues.find_map(|queue| queue.remove(|(s, _)| *s == step)) {
+                self.not_waiting(row.flow, 1);
+                self.leave_gate(step, &row);
+                return;
             }
-            match gone {
-                Some((_, row)) => self.leave_gate(step, &row),
-                None => {
-                    for gate in self.gates.values_mut() {
-                        gate.held_back.retain(|(other, _)| *other != step);
-                    }
+            for gate in self.gates.values_mut() {
+                let held_back = &mut gate.held_back;
+                if let Some(at) = held_back.iter().position(|(s, _)| *s == step)
+                    && let Some((_, row)) = held_back.remove(at)
+                {
+                    self.not_waiting(row.flow, 1);
+                    return;
                 }
             }
         }
     }
 
-    /// Forgets all waiting steps of an execution, in one go. Their rows stay.
-    pub fn forget_queued(&mut self, execution: ExecutionId) {
+    /// Forgets all waiting steps of an execution of a flow, in one go. Their rows stay.
+    pub fn forget_queued(&mut self, execution: ExecutionId, flow: FlowId) {
         let is_other = |step: &StepId| step.execution != execution;
         let first = StepId { execution, step: 0 };
         let last = StepId {
@@ -209,17 +201,13 @@ impl Work {
         if queued.is_empty() {
             return;
         }
-        for step in queued {
-            self.queued.remove(&step);
+        for step in &queued {
+            self.queued.remove(step);
         }
+        self.not_waiting(flow, queued.len());
         self.queues.retain(|_, queue| {
-            queue.flows.retain(|_, waiting| {
-                waiting.retain(|(step, _)| is_other(step));
-                !waiting.is_empty()
-            });
-            let flows = &queue.flows;
-            queue.turns.retain(|flow| flows.contains_key(flow));
-            !queue.turns.is_empty()
+            queue.retain(|(step, _)| is_other(step));
+            !queue.is_empty()
         });
         // Steps of it that are leased find no gate any more, and need none.
         self.gates.retain(|(of, _), _| *of != execution);

@@ -16,7 +16,7 @@ use tidemill_core::{Damage, Rejection};
 use tidemill_replica::ProposeError;
 use tidemill_rows::{Batch, Epoch};
 use tidemill_types::{
-    Timestamp,
+    ErrorClass, Timestamp,
     limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX},
 };
 use tokio::{sync::oneshot, time::Instant};
@@ -275,6 +275,10 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         if let Err(rejection) = &answer {
             let rejected = &self.actor.options.metrics.commands_rejected;
             rejected.with(&[rejection.code()]).add(1);
+            // It says nothing of the state that may not stand: the sooner it is said, the cheaper.
+            if rejection.class() == ErrorClass::Overloaded {
+                return Waiting::<D> { reply, answer }.release();
+            }
         }
         self.waiting.push(Waiting { reply, answer });
     }

@@ -150,6 +150,18 @@ pub const OPTIONS: &[OptionSpec] = &[
         "How long it is kept what became of a schedule's occurrences. The journal keeps it for ever.",
     ),
     option(
+        "limits.flow_backlog",
+        "TIDEMILL_LIMITS_FLOW_BACKLOG",
+        "100000",
+        "With so many steps of one flow waiting to be run in a partition, more starts of it are refused as overloaded.",
+    ),
+    option(
+        "limits.backlog",
+        "TIDEMILL_LIMITS_BACKLOG",
+        "400000",
+        "The same for all flows of a partition; from half of it on each flow gets an equal share of that half.",
+    ),
+    option(
         "webhook.tenant_rate",
         "TIDEMILL_WEBHOOK_TENANT_RATE",
         "none",

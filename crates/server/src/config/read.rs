@@ -7,8 +7,8 @@ use tidemill_types::{
     NodeId,
     duration::FlowDuration,
     limits::{
-        BOOTSTRAP_MEMBERS_MAX, CLUSTER_NAME_CHARS_MAX, FLOW_DURATION_MS_MAX, MESSAGE_BYTES_MAX,
-        PARTITIONS_MAX, SNAPSHOT_ENTRIES_MAX,
+        BACKLOG_MAX, BOOTSTRAP_MEMBERS_MAX, CLUSTER_NAME_CHARS_MAX, FLOW_DURATION_MS_MAX,
+        MESSAGE_BYTES_MAX, PARTITIONS_MAX, SNAPSHOT_ENTRIES_MAX,
     },
 };
 use toml::{Table, Value};
@@ -88,6 +88,8 @@ fn read(r: &mut Reader<'_>) -> Config {
         message_bytes_max: r.size("limits.message"),
         retention: r.duration("limits.retention"),
         ledger_retention: r.duration("limits.ledger_retention"),
+        flow_backlog: r.backlog("limits.flow_backlog"),
+        backlog: r.backlog("limits.backlog"),
         webhook_tenant_rate: r.measured("webhook.tenant_rate", Rate::parse),
         webhook_flow_rate: r.measured("webhook.flow_rate", Rate::parse),
         webhook_secrets: r.secrets(),
@@ -107,6 +109,14 @@ fn read(r: &mut Reader<'_>) -> Config {
 const DEFAULT: &str = "default";
 
 impl Reader<'_> {
+    /// A number of steps that wait.
+    fn backlog(&mut self, key: &str) -> usize {
+        self.parsed(key, "1 to 10,000,000", |t| {
+            t.parse().ok().filter(|n| (1..=BACKLOG_MAX).contains(n))
+        })
+        .unwrap_or(1)
+    }
+
     fn problem(&mut self, key: &str, from: &str, problem: impl std::fmt::Display) {
         let from = if from == key || from == DEFAULT {
             String::new()

@@ -108,6 +108,14 @@ fn each_problem_is_named() {
             "limits.ledger_retention:",
         ),
         (
+            "[limits]\nflow_backlog = 0",
+            "limits.flow_backlog: \"0\" is not allowed: 1 to 10,000,000",
+        ),
+        (
+            "[limits]\nbacklog = 10000001",
+            "limits.backlog: \"10000001\" is not allowed: 1 to 10,000,000",
+        ),
+        (
             "[drain]\ndeadline = \"2h\"",
             "drain.deadline: 2h is not allowed",
         ),

@@ -15,6 +15,8 @@ const DOMAIN: &str = "tidemill";
 const NOT_LEADER: &str = "not_leader";
 /// When a caller may come again, where the server cannot say it better.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// When a caller may come again whose flow has too much waiting: workers need a while.
+const BACKLOG_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The status of an error.
 pub(crate) fn status(error: AskError) -> Status {
@@ -47,6 +49,9 @@ pub(crate) fn status(error: AskError) -> Status {
                 }
                 Rejection::ScheduleBehind(_) => {
                     details.set_retry_info(Some(RETRY_AFTER));
+                }
+                Rejection::BacklogFull { .. } => {
+                    details.set_retry_info(Some(BACKLOG_RETRY_AFTER));
                 }
                 Rejection::FlowNotFound(_)
                 | Rejection::FlowNotActive(_)
@@ -193,6 +198,16 @@ mod tests {
                 }),
                 Code::FailedPrecondition,
                 "TM0105",
+            ),
+            (
+                rejected(Rejection::BacklogFull {
+                    scope: "the flow",
+                    waiting: 9,
+                    limit: "limits.flow_backlog",
+                    most: 9,
+                }),
+                Code::ResourceExhausted,
+                "TM0205",
             ),
             (
                 rejected(Rejection::VersionNotFound { flow, version: 1 }),

@@ -83,12 +83,13 @@ impl Work {
                 continue;
             };
             let next = queue.pop();
-            if queue.turns.is_empty() {
+            if queue.is_empty() {
                 self.queues.remove(&function);
             }
             self.last_function = Some(function);
-            if let Some((step, row)) = next {
+            if let Some((flow, (step, row))) = next {
                 self.queued.remove(&step);
+                self.not_waiting(flow, 1);
                 return Some((step, row, session));
             }
         }
