@@ -9,16 +9,18 @@ mod counts;
 mod end;
 mod epoch;
 mod jump;
+mod line;
 mod log;
 mod poison;
 mod run;
 mod supervised;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use bytes::Bytes;
@@ -27,15 +29,17 @@ use tidemill_core::{Decider, Rejection, Rows, RowsError};
 use tidemill_replica::{Leadership, ReadError};
 use tidemill_rows::Key;
 use tidemill_types::{
-    ErrorClass, NodeId, PartitionId,
+    ErrorClass, FlowId, NodeId, PartitionId,
     limits::{MAILBOX_BYTES_MAX, MAILBOX_COMMANDS_MAX},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
+use self::line::{Line, Place};
 pub(crate) use self::log::ReplicaLog;
 pub use self::{
     log::{GroupLog, SharedRows},
@@ -128,9 +132,27 @@ struct Envelope<D: Decider> {
     reply: Option<oneshot::Sender<Result<D::Reply, AskError>>>,
     /// Room in the mailbox that a large command holds.
     _room: Option<OwnedSemaphorePermit>,
+    /// When it came.
+    at: Instant,
+    /// Of new work: whose it is.
+    owner: Option<FlowId>,
+    /// Of new work from outside: its place among what waits.
+    _place: Option<Place>,
 }
 
 impl<D: Decider> Envelope<D> {
+    /// A command of the shell's own.
+    fn of_shell(command: D::Command) -> Self {
+        Self {
+            command,
+            reply: None,
+            _room: None,
+            at: Instant::now(),
+            owner: None,
+            _place: None,
+        }
+    }
+
     fn answer(self, answer: Result<D::Reply, AskError>) {
         if let Some(reply) = self.reply {
             // Whoever asked may have gone.
@@ -144,10 +166,9 @@ struct Shared<D: Decider> {
     leadership: watch::Receiver<Leadership>,
     mailbox: mpsc::Sender<Envelope<D>>,
     room: Arc<Semaphore>,
+    line: Arc<Line>,
     /// Why the group has stopped on this node.
     fault: watch::Receiver<Option<String>>,
-    /// Average time for one command, in nanoseconds.
-    command_nanos: Arc<AtomicU64>,
     disk_low: Arc<AtomicBool>,
     stop: CancellationToken,
     metrics: Arc<Metrics>,
@@ -170,8 +191,6 @@ impl<D: Decider> Clone for GroupHandle<D> {
 const SMALL_BYTES: usize = MAILBOX_BYTES_MAX / MAILBOX_COMMANDS_MAX;
 /// A permit of the semaphore stands for so many bytes.
 const ROOM_UNIT_BYTES: usize = 1024;
-/// New work is shed when the mailbox has less than this part of its places left.
-const NEW_WORK_SHED_DIVISOR: usize = 4;
 const RETRY_AFTER_MS_MIN: u64 = 20;
 const RETRY_AFTER_MS_MAX: u64 = 5_000;
 
@@ -184,7 +203,7 @@ pub fn spawn<D: Supervised>(
     // As many as a leader decides in about a fifth of a second: waiting longer helps nobody.
     let (mailbox, receiver) = mpsc::channel(MAILBOX_COMMANDS_MAX);
     let (fault_sender, fault) = watch::channel(None);
-    let command_nanos = Arc::new(AtomicU64::new(50_000));
+    let line = Line::new();
     let handle = GroupHandle {
         shared: Arc::new(Shared {
             leadership: log.leadership(),
@@ -192,13 +211,13 @@ pub fn spawn<D: Supervised>(
             mailbox,
             room: Arc::new(Semaphore::new(MAILBOX_BYTES_MAX / ROOM_UNIT_BYTES)),
             fault,
-            command_nanos: Arc::clone(&command_nanos),
+            line: Arc::clone(&line),
             disk_low: Arc::clone(&options.disk_low),
             stop: options.stop.clone(),
             metrics: Arc::clone(&options.metrics),
         }),
     };
-    let actor = run::Actor::new(log, options, receiver, fault_sender, command_nanos);
+    let actor = run::Actor::new(log, options, receiver, fault_sender, line);
     (handle, runtime.spawn(actor.run()))
 }
 
@@ -281,10 +300,10 @@ impl<D: Decider> GroupHandle<D> {
 
     fn overloaded(&self, reason: &str) -> AskError {
         self.shared.metrics.commands_shed.with(&[reason]).add(1);
-        let waiting = self.shared.mailbox.max_capacity() - self.shared.mailbox.capacity();
-        let nanos = self.shared.command_nanos.load(Relaxed) * waiting as u64;
+        // What waits now will have gone by when as much time again has passed.
+        let waited = self.shared.line.waited(Instant::now()).as_millis() as u64;
         AskError::Overloaded {
-            retry_after_ms: (nanos / 1_000_000).clamp(RETRY_AFTER_MS_MIN, RETRY_AFTER_MS_MAX),
+            retry_after_ms: waited.clamp(RETRY_AFTER_MS_MIN, RETRY_AFTER_MS_MAX),
         }
     }
 }
@@ -296,15 +315,19 @@ impl<D: Supervised> GroupHandle<D> {
     /// [`AskError`]; after `Unknown` the same command may be repeated if it carries a request id.
     pub async fn ask(&self, command: D::Command) -> Result<D::Reply, AskError> {
         self.check()?;
-        if D::admission(&command) == Admission::NewWork {
+        let at = Instant::now();
+        let mut place = None;
+        let owner = match D::admission(&command) {
+            Admission::NewWork { owner } => Some(owner),
+            Admission::Progress => None,
+        };
+        if let Some(owner) = owner {
             if self.shared.disk_low.load(Relaxed) {
                 self.shared.metrics.commands_shed.with(&["disk"]).add(1);
                 return Err(AskError::Unavailable("the disk is nearly full".into()));
             }
-            let places = self.shared.mailbox.max_capacity() / NEW_WORK_SHED_DIVISOR;
-            if self.shared.mailbox.capacity() < places {
-                return Err(self.overloaded("queue"));
-            }
+            let entered = self.shared.line.enter(owner, at);
+            place = Some(entered.map_err(|full| self.overloaded(full.reason()))?);
         }
         let room = match room_units(D::weight(&command)) {
             None => None,
@@ -318,6 +341,9 @@ impl<D: Supervised> GroupHandle<D> {
             command,
             reply: Some(reply),
             _room: room,
+            at,
+            owner,
+            _place: place,
         };
         match self.shared.mailbox.try_send(envelope) {
             Ok(()) => {}
@@ -342,9 +368,8 @@ impl<D: Supervised> GroupHandle<D> {
             }
         };
         let envelope = Envelope {
-            command,
-            reply: None,
             _room: room,
+            ..Envelope::of_shell(command)
         };
         let sent = self.shared.mailbox.send(envelope).await;
         sent.map_err(|_| stopped())

@@ -230,6 +230,9 @@ pub const TIMERS_PER_TURN_MAX: usize = 1_000;
 
 /// Most commands that wait for a group's leader: a fifth of a second of work, more is better shed.
 pub const MAILBOX_COMMANDS_MAX: usize = 4_096;
+/// Once new work has waited for a leader for so long (or for three commits, where those take longer), a flow with an
+/// equal share or more of what waits is refused more.
+pub const MAILBOX_WAIT_MS_MAX: u64 = 100;
 /// Most bytes that large commands in one mailbox may hold together.
 pub const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most commands decided before the shell looks at its log and its clock again.

@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::Ordering::Relaxed,
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,7 +17,10 @@ use tidemill_replica::ProposeError;
 use tidemill_rows::{Batch, Epoch};
 use tidemill_types::{
     ErrorClass, Timestamp,
-    limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX},
+    limits::{
+        BATCH_BYTES_MAX, BATCH_ROWS_MAX, BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX,
+        MAILBOX_COMMANDS_MAX,
+    },
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -25,35 +28,16 @@ use super::{
     AskError, Envelope, SharedRows,
     end::End,
     jump::ClockWatch,
+    line::Backlog,
     poison::Panic,
     run::{Actor, lost, read_fence},
     supervised::{Sequences, Supervised, digest, panic_reason},
+    waiting::Waiting,
 };
 
 pub(super) const TICK: &str = "tick";
 /// Wall clocks jump: a timer is looked at again after this time at the latest.
 const TIMER_LOOK: Duration = Duration::from_secs(1);
-
-/// An answer that waits for what it rests on.
-struct Waiting<D: Supervised> {
-    reply: Option<oneshot::Sender<Result<D::Reply, AskError>>>,
-    answer: Result<D::Reply, Rejection>,
-}
-
-impl<D: Supervised> Waiting<D> {
-    fn release(self) {
-        if let Some(reply) = self.reply {
-            // Whoever asked may have gone.
-            let _ = reply.send(self.answer.map_err(AskError::Rejected));
-        }
-    }
-
-    fn fail(self, error: AskError) {
-        if let Some(reply) = self.reply {
-            let _ = reply.send(Err(error));
-        }
-    }
-}
 
 /// What is on its way: a batch, or the proof that this node still leads.
 enum Outcome {
@@ -86,8 +70,7 @@ pub(super) struct EpochRun<'a, D: Supervised> {
     decider: D,
     rows: SharedRows,
     seq: u64,
-    /// Commands taken from the mailbox and not decided.
-    backlog: VecDeque<Envelope<D>>,
+    backlog: Backlog<D>,
     incoming: Vec<Envelope<D>>,
     /// Answers that rest on the batch being made.
     waiting: Vec<Waiting<D>>,
@@ -114,12 +97,12 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
             sequences: Sequences::new((actor.options.clock)()),
             clock: ClockWatch::new((actor.options.clock)()),
             guarded,
+            backlog: Backlog::new(Arc::clone(&actor.line)),
             actor,
             epoch,
             decider,
             rows,
             seq: 0,
-            backlog: VecDeque::new(),
             incoming: Vec::with_capacity(COMMANDS_PER_TURN_MAX),
             waiting: Vec::new(),
             batch_commands: 0,
@@ -131,11 +114,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
 
     pub(super) async fn run(mut self, restarted: Option<D::Command>) -> End {
         if let Some(command) = restarted {
-            self.backlog.push_front(Envelope {
-                command,
-                reply: None,
-                _room: None,
-            });
+            self.backlog.push_front(Envelope::of_shell(command));
         }
         let end = loop {
             if let Err(end) = self.turn() {
@@ -149,7 +128,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
                 Event::Lost => break End::LostLeadership,
                 Event::Stop => self.stopping = true,
                 Event::Commands(0) => break End::Stopping,
-                Event::Commands(_) => self.backlog.extend(self.incoming.drain(..)),
+                Event::Commands(_) => self.take_in(),
                 Event::Timer => {}
                 Event::Batch(Ok(())) => self.applied(),
                 Event::Batch(Err(error)) => break End::Failed(error),
@@ -182,18 +161,13 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         }
         let mut decided = 0;
         while decided < COMMANDS_PER_TURN_MAX && !self.batch_full() && !self.stopping {
-            let Some(envelope) = self.backlog.pop_front() else {
+            let Some(envelope) = self.backlog.pop() else {
                 break;
             };
             self.decide(envelope)?;
             decided += 1;
         }
-        if decided > 0 {
-            let nanos = begun.elapsed().as_nanos() as u64 / decided as u64;
-            let average = &self.actor.command_nanos;
-            // A moving average over about eight turns; nobody else writes it.
-            average.store((average.load(Relaxed) * 7 + nanos) / 8, Relaxed);
-        }
+        self.backlog.show();
         self.tick()?;
         self.propose()
     }
@@ -203,11 +177,13 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         let Some(command) = D::clock_jumped(by_ms) else {
             return Ok(());
         };
-        self.decide(Envelope {
-            command,
-            reply: None,
-            _room: None,
-        })
+        self.decide(Envelope::of_shell(command))
+    }
+
+    fn take_in(&mut self) {
+        for envelope in self.incoming.drain(..) {
+            self.backlog.push(envelope);
+        }
     }
 
     fn batch_full(&self) -> bool {
@@ -219,6 +195,8 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
             command,
             reply,
             _room,
+            _place,
+            ..
         } = envelope;
         let name = D::name(&command);
         self.actor.options.metrics.commands.with(&[name]).add(1);
@@ -383,6 +361,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
             // More to do at once: only look at what has happened meanwhile. The yield lets the
             // others of this thread run between two full turns.
             tokio::task::yield_now().await;
+            self.take_more();
             return self.ready_event();
         }
         let Self {
@@ -406,12 +385,27 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
             () = lost(&mut actor.leadership) => Event::Lost,
             event = front => event,
             () = actor.options.stop.cancelled(), if !*stopping => Event::Stop,
-            count = actor.mailbox.recv_many(incoming, COMMANDS_PER_TURN_MAX), if can_decide => {
+            // All of it, so that the lines of those who wait are seen whole.
+            count = actor.mailbox.recv_many(incoming, MAILBOX_COMMANDS_MAX), if can_decide => {
                 let waiting = actor.mailbox.len() as f64;
                 actor.counts.mailbox.set(waiting);
                 Event::Commands(count)
             }
             () = sleep(due) => Event::Timer,
+        }
+    }
+
+    /// Takes what waits in the mailbox, as far as there is room: who came last may be next.
+    fn take_more(&mut self) {
+        use futures::FutureExt as _;
+        let room = self.backlog.room();
+        if room > 0 {
+            let Self {
+                actor, incoming, ..
+            } = self;
+            // The end of the mailbox is noticed where it is waited for.
+            let _ = actor.mailbox.recv_many(incoming, room).now_or_never();
+            self.take_in();
         }
     }
 
@@ -452,7 +446,9 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
             self.batches_in_flight -= 1;
             self.decider.applied(seq);
             self.actor.counts.committed.add(1);
-            let seconds = at.elapsed().as_secs_f64();
+            let took = at.elapsed();
+            self.actor.line.committed(took);
+            let seconds = took.as_secs_f64();
             self.actor.counts.commit_seconds.observe(seconds);
         }
         D::observe(
@@ -540,7 +536,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         for waiting in self.waiting.drain(..) {
             waiting.fail(undecided.clone());
         }
-        for envelope in self.backlog.drain(..).chain(self.incoming.drain(..)) {
+        for envelope in self.backlog.drain().chain(self.incoming.drain(..)) {
             envelope.answer(Err(undecided.clone()));
         }
         end

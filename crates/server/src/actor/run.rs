@@ -1,11 +1,6 @@
 //! The actor's life: follower, leader for one epoch, restarted, stopped.
 
-use std::{
-    collections::BTreeSet,
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use tidemill_core::{Damage, command::Restarted};
@@ -26,6 +21,7 @@ use super::{
     counts::Counts,
     end::End,
     epoch::EpochRun,
+    line::Line,
     poison::{Panic, Poison},
     supervised::{Supervised, digest_of, panic_reason},
 };
@@ -37,7 +33,7 @@ pub(super) struct Actor<D: Supervised> {
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) mailbox: mpsc::Receiver<Envelope<D>>,
     pub(super) fault: watch::Sender<Option<String>>,
-    pub(super) command_nanos: Arc<AtomicU64>,
+    pub(super) line: Arc<Line>,
     pub(super) poison: Poison,
     pub(super) counts: Counts,
     /// Ticks wait until then, after one that panicked: commands go on meanwhile.
@@ -53,7 +49,7 @@ impl<D: Supervised> Actor<D> {
         options: ActorOptions<D>,
         mailbox: mpsc::Receiver<Envelope<D>>,
         fault: watch::Sender<Option<String>>,
-        command_nanos: Arc<AtomicU64>,
+        line: Arc<Line>,
     ) -> Self {
         let partition = log.id();
         Self {
@@ -64,7 +60,7 @@ impl<D: Supervised> Actor<D> {
             options,
             mailbox,
             fault,
-            command_nanos,
+            line,
             poison: Poison::default(),
             ticks_after: None,
         }

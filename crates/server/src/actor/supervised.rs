@@ -12,7 +12,7 @@ use tidemill_core::{
     },
 };
 use tidemill_rows::Hash;
-use tidemill_types::{ExecutionId, PartitionId, Timestamp, limits::PANIC_REASON_BYTES_MAX};
+use tidemill_types::{ExecutionId, FlowId, PartitionId, Timestamp, limits::PANIC_REASON_BYTES_MAX};
 
 use crate::metrics::Metrics;
 
@@ -20,7 +20,10 @@ use crate::metrics::Metrics;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Begins something: refused first, when the queue grows long or the disk full.
-    NewWork,
+    NewWork {
+        /// Whose it is: owners have equal rights to what places there are.
+        owner: FlowId,
+    },
     /// Brings something to its end, which frees what it holds: let in as long as there is any room.
     Progress,
 }
@@ -186,9 +189,14 @@ impl Supervised for Partition {
 
     fn admission(command: &PartitionCommand) -> Admission {
         match command {
-            PartitionCommand::Start(_)
-            | PartitionCommand::Redrive(_)
-            | PartitionCommand::Backfill(_) => Admission::NewWork,
+            PartitionCommand::Start(start) => Admission::NewWork { owner: start.flow },
+            PartitionCommand::Backfill(backfill) => Admission::NewWork {
+                owner: backfill.flow,
+            },
+            // Whose execution it is stands in its row: all redrives count as one owner's.
+            PartitionCommand::Redrive(_) => Admission::NewWork {
+                owner: FlowId::default(),
+            },
             _ => Admission::Progress,
         }
     }
@@ -304,7 +312,9 @@ impl Supervised for Catalog {
         match command {
             CatalogCommand::Apply(_)
             | CatalogCommand::Publish { .. }
-            | CatalogCommand::Start { .. } => Admission::NewWork,
+            | CatalogCommand::Start { .. } => Admission::NewWork {
+                owner: FlowId::default(),
+            },
             CatalogCommand::Stop { .. }
             | CatalogCommand::Delete { .. }
             | CatalogCommand::Armed { .. }

@@ -2,13 +2,14 @@
 
 mod counters;
 mod fake;
+mod sharing;
 mod superseded;
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use tidemill_core::Rejection;
 use tidemill_replica::ProposeError;
-use tidemill_types::limits::{BATCHES_IN_FLIGHT_MAX, MAILBOX_COMMANDS_MAX};
+use tidemill_types::limits::BATCHES_IN_FLIGHT_MAX;
 
 use self::{
     counters::Add,
@@ -300,43 +301,6 @@ async fn damage_stops_the_group_loudly() {
     assert_eq!(fixture.metrics.faults.with(&["1"]).get(), 1);
     let retired = fixture.log.retired.lock().expect("not poisoned").clone();
     assert_eq!(retired.len(), 1, "another node is to lead: {retired:?}");
-}
-
-#[tokio::test]
-async fn sheds_new_work_before_the_mailbox_is_full() {
-    let fixture = Fixture::leader();
-    assert_eq!(fixture.handle.ask(Add::one("b")).await, Ok(1));
-    fixture.log.hold_epochs();
-    fixture.log.lead(false, None);
-    settled(|| fixture.epochs_ended() == 1).await;
-    fixture.log.lead(true, None);
-    // The epoch does not begin, so everything waits.
-    let mut asks = Vec::new();
-    let mut shed = None;
-    for _ in 0..=MAILBOX_COMMANDS_MAX {
-        let ask = fixture.ask("a");
-        tokio::task::yield_now().await;
-        if ask.is_finished() {
-            shed = Some(ask.await.expect("no panic"));
-            break;
-        }
-        asks.push(ask);
-    }
-    assert!(
-        matches!(shed, Some(Err(AskError::Overloaded { retry_after_ms })) if retry_after_ms > 0)
-    );
-    let places = MAILBOX_COMMANDS_MAX - MAILBOX_COMMANDS_MAX / NEW_WORK_SHED_DIVISOR;
-    assert!(asks.len() > places && asks.len() < MAILBOX_COMMANDS_MAX);
-    assert_eq!(
-        fixture.handle.tell(Add::progress("b")).await,
-        Ok(()),
-        "ends of work are let in"
-    );
-    fixture.log.release_epochs();
-    for ask in asks {
-        assert!(ask.await.expect("no panic").is_ok());
-    }
-    assert_eq!(fixture.handle.ask(Add::one("b")).await, Ok(3));
 }
 
 #[tokio::test]

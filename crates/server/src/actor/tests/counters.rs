@@ -46,6 +46,8 @@ impl Add {
 #[derive(Default)]
 pub(super) struct State {
     pub(super) decided: AtomicUsize,
+    /// The names, in the order in which they were decided.
+    pub(super) order: Mutex<Vec<String>>,
     pub(super) ticks: AtomicUsize,
     pub(super) tick_panics: AtomicBool,
     /// How many bytes each row counts.
@@ -114,6 +116,9 @@ impl Decider for Counters {
             }
             Add::One { name, .. } => name,
         };
+        let mut order = self.state.order.lock().expect("not poisoned");
+        order.push(name.clone());
+        drop(order);
         match name.as_str() {
             "panic" => panic!("on purpose"),
             "reject" => return Ok(Err(Rejection::invalid("name", "reject"))),
@@ -204,8 +209,11 @@ impl Supervised for Counters {
     fn admission(command: &Add) -> Admission {
         match command {
             Add::One {
-                progress: false, ..
-            } => Admission::NewWork,
+                progress: false,
+                name,
+            } => Admission::NewWork {
+                owner: FlowId::new(0, PARTITION, u64::from(name.as_bytes()[0])),
+            },
             _ => Admission::Progress,
         }
     }

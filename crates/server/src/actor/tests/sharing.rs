@@ -1,0 +1,124 @@
+//! Who gets how much of a leader that has too much to do, and when. The clock is held, so that nothing here
+//! depends on how fast the machine is.
+
+use tidemill_types::limits::MAILBOX_WAIT_MS_MAX;
+
+use super::{super::line::NEW_WORK_MAX, *};
+
+/// A leader that decides nothing until its epochs are released: everything waits.
+async fn busy() -> Fixture {
+    let fixture = Fixture::leader();
+    assert_eq!(fixture.handle.ask(Add::one("z")).await, Ok(1));
+    fixture.log.hold_epochs();
+    fixture.log.lead(false, None);
+    settled(|| fixture.epochs_ended() == 1).await;
+    fixture.log.lead(true, None);
+    fixture.state.order.lock().expect("not poisoned").clear();
+    fixture
+}
+
+type Asked = JoinHandle<Result<u64, AskError>>;
+
+/// Asks until one is shed; gives those that wait, and what the last one was told.
+async fn flood(fixture: &Fixture, name: &str) -> (Vec<Asked>, AskError) {
+    let mut waiting = Vec::new();
+    while waiting.len() <= MAILBOX_COMMANDS_MAX {
+        let ask = fixture.ask(name);
+        tokio::task::yield_now().await;
+        if ask.is_finished() {
+            let shed = ask.await.expect("no panic").expect_err("it is shed");
+            return (waiting, shed);
+        }
+        waiting.push(ask);
+    }
+    panic!("nothing was shed");
+}
+
+async fn wait_for(fixture: &Fixture, name: &str, count: usize) -> Vec<Asked> {
+    let mut waiting = Vec::new();
+    for _ in 0..count {
+        waiting.push(fixture.ask(name));
+        tokio::task::yield_now().await;
+    }
+    waiting
+}
+
+async fn all_done(asked: Vec<Asked>) {
+    for ask in asked {
+        assert!(ask.await.expect("no panic").is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sheds_new_work_before_the_mailbox_is_full() {
+    let fixture = busy().await;
+    let (mut asks, shed) = flood(&fixture, "a").await;
+    assert!(matches!(shed, AskError::Overloaded { retry_after_ms } if retry_after_ms > 0));
+    assert_eq!(asks.len(), NEW_WORK_MAX / 2, "others find places");
+    // However many come, some places of the mailbox are not for new work.
+    for name in ["b", "c", "d", "e", "f", "g", "h", "i", "j", "k"] {
+        let (more, _) = flood(&fixture, name).await;
+        assert!(!more.is_empty(), "{name} found no place");
+        asks.extend(more);
+    }
+    assert!(asks.len() <= NEW_WORK_MAX && asks.len() > NEW_WORK_MAX * 9 / 10);
+    assert_eq!(
+        fixture.handle.tell(Add::progress("z")).await,
+        Ok(()),
+        "ends of work are let in"
+    );
+    fixture.log.release_epochs();
+    all_done(asks).await;
+    assert_eq!(fixture.handle.ask(Add::one("z")).await, Ok(3));
+    assert_eq!(fixture.metrics.commands_shed.with(&["queue"]).get(), 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_take_turns_however_much_one_asks() {
+    let fixture = busy().await;
+    let mut asks = wait_for(&fixture, "a", 1_000).await;
+    asks.extend(wait_for(&fixture, "b", 2).await);
+    asks.extend(wait_for(&fixture, "c", 1).await);
+    fixture.log.release_epochs();
+    all_done(asks).await;
+    let order = fixture.state.order.lock().expect("not poisoned").clone();
+    assert_eq!(order[..6], ["a", "b", "c", "a", "b", "a"]);
+    assert_eq!(order.len(), 1_003);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_of_work_go_first_and_shut_nobody_out() {
+    let fixture = busy().await;
+    let asks = wait_for(&fixture, "n", 3).await;
+    for _ in 0..8 {
+        fixture.handle.tell(Add::progress("p")).await.expect("room");
+    }
+    fixture.log.release_epochs();
+    all_done(asks).await;
+    let order = fixture.state.order.lock().expect("not poisoned").join("");
+    assert_eq!(order, "ppppnppppnn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_waited_long_is_sent_no_company() {
+    let fixture = busy().await;
+    let mut asks = wait_for(&fixture, "a", 10).await;
+    let limit = Duration::from_millis(MAILBOX_WAIT_MS_MAX);
+    tokio::time::advance(limit / 2).await;
+    asks.extend(wait_for(&fixture, "a", 1).await);
+    tokio::time::advance(limit).await;
+    let (none, shed) = flood(&fixture, "a").await;
+    assert!(none.is_empty());
+    // It is told to come when what waits will have gone by.
+    assert!(
+        matches!(shed, AskError::Overloaded { retry_after_ms } if retry_after_ms > MAILBOX_WAIT_MS_MAX),
+        "{shed:?}"
+    );
+    assert_eq!(fixture.metrics.commands_shed.with(&["wait"]).get(), 1);
+    // Another one had no part in that.
+    asks.extend(wait_for(&fixture, "b", 1).await);
+    fixture.log.release_epochs();
+    all_done(asks).await;
+    // It is over as soon as the line is gone.
+    all_done(wait_for(&fixture, "a", 1).await).await;
+}
