@@ -102,6 +102,16 @@ fn an_occurrence_whose_row_comes_a_batch_later_is_found() {
 }
 
 #[test]
+fn a_request_id_that_expires_early_is_found() {
+    check(Planted::RequestIdExpiredEarly, &["I2", "I10"]);
+}
+
+#[test]
+fn a_journal_hash_of_other_bytes_is_found() {
+    check(Planted::JournalHashOff, &["I6"]);
+}
+
+#[test]
 fn a_counter_that_is_off_is_found() {
     check(Planted::CounterOff, &["I10"]);
 }

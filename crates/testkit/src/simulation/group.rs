@@ -445,6 +445,10 @@ impl<D: Kind> Group<D> {
                 let held = std::mem::replace(late, super::planted::take_occurrences(batch));
                 batch.mutations.splice(0..0, held);
             }
+            Planted::RequestIdExpiredEarly => {
+                super::planted::expire_requests(self.partition, batch);
+            }
+            Planted::JournalHashOff => super::planted::unhash_details(batch),
             _ => {}
         }
     }

@@ -33,11 +33,15 @@ pub enum Planted {
     OccurrenceRowForgotten,
     /// The ledger row of an occurrence is written in the batch after that of its execution.
     OccurrenceRowLater,
+    /// A request id's row goes when its execution ends, not when the execution's rows go.
+    RequestIdExpiredEarly,
+    /// What is hashed for the journal is not what is stored: the hash was made before the last field was set.
+    JournalHashOff,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::SkipFence,
         Self::LeaseNotFenced,
         Self::JournalRecordTwice,
@@ -53,6 +57,8 @@ impl Planted {
         Self::HeldLeaseFreed,
         Self::OccurrenceRowForgotten,
         Self::OccurrenceRowLater,
+        Self::RequestIdExpiredEarly,
+        Self::JournalHashOff,
     ];
 
     /// The bug with this name, as its `Debug` form writes it.

@@ -6,7 +6,7 @@ use tidemill_rows::{
     Batch, Key, Mutation, Stored,
     journal::{JournalEntry, JournalHead, JournalRecord},
     key::Table,
-    table::{ExecutionRow, StepRow, TimerKind, timer_of_key},
+    table::{ExecutionRow, StepRow, TimerKind, start_request_key, timer_of_key},
 };
 use tidemill_types::PartitionId;
 
@@ -73,6 +73,35 @@ pub fn miscount(batch: &mut Batch) {
         {
             row.live += 1;
             *value = row.to_bytes();
+        }
+    }
+}
+
+/// Removes the request ids of executions that end in the batch.
+pub fn expire_requests(partition: PartitionId, batch: &mut Batch) {
+    let ended = |mutation: &Mutation| match mutation {
+        Mutation::Put { value, .. } if is_of(mutation, Table::Execution) => {
+            let row = ExecutionRow::from_bytes(value.clone()).ok()?;
+            let ended = row.state.is_ended() && !row.request_id.is_empty();
+            ended.then(|| start_request_key(partition, &row.request_id))
+        }
+        _ => None,
+    };
+    let expired: Vec<_> = batch.mutations.iter().filter_map(ended).collect();
+    let delete = |key| Mutation::Delete { key };
+    batch.mutations.extend(expired.into_iter().map(delete));
+}
+
+/// Stores another detail in each record than was hashed.
+pub fn unhash_details(batch: &mut Batch) {
+    for mutation in &mut batch.mutations {
+        let Some((mut entry, mut record)) = record_of(mutation) else {
+            continue;
+        };
+        record.detail.push('!');
+        entry.record = record.to_bytes();
+        if let Mutation::Put { value, .. } = mutation {
+            *value = entry.to_bytes();
         }
     }
 }
