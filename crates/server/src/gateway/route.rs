@@ -73,7 +73,8 @@ impl Node {
                 now.leader.and_then(|node| self.replica.peer_channel(node))
             {
                 let answer = tokio::select! {
-                    answer = remote(channel) => answer,
+                    // Boxed: most calls do not need its place, and those on this node are moved with it.
+                    answer = Box::pin(remote(channel)) => answer,
                     // Another one leads: the one that was asked may never answer.
                     _ = leadership.wait_for(|news| news.leader != now.leader) => {
                         Err(Status::unavailable("the leader has changed"))

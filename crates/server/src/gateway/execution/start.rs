@@ -72,11 +72,11 @@ pub(in crate::gateway) async fn start(
     }
     // The partition knows only what is armed. Whether the flow exists, and which one has the name
     // now, is known to the catalog.
-    let newest = resolve(open, &flow, true).await?;
+    let newest = Box::pin(resolve(open, &flow, true)).await?;
     if newest == id {
         return answer;
     }
-    at_home(open, origin, newest, checked).await
+    Box::pin(at_home(open, origin, newest, checked)).await
 }
 
 async fn at_home(
