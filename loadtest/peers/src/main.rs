@@ -106,25 +106,42 @@ struct Case {
     shape: Shape,
     nodes: usize,
     clients: usize,
+    /// Clients that share a connection.
+    per_connection: usize,
 }
 
 /// The standard table: those of the figures that have a target.
 const STANDARD: &[Case] = &[
     case(Shape::Steps1, 1, 1),
     case(Shape::Steps1, 1, 256),
-    case(Shape::Steps3, 1, 256),
+    case(Shape::Steps1, 1, 256).shared(),
+    case(Shape::Steps3, 1, 256).shared(),
     case(Shape::Steps1, 3, 1),
     case(Shape::Steps1, 3, 256),
+    case(Shape::Steps1, 3, 256).shared(),
     case(Shape::Start, 3, 1),
     case(Shape::Start, 3, 256),
+    case(Shape::Start, 3, 256).shared(),
     case(Shape::Timers, 1, 64),
 ];
+/// Clients that share a connection in the standard table, where they do.
+const SHARED: usize = 16;
 
 const fn case(shape: Shape, nodes: usize, clients: usize) -> Case {
     Case {
         shape,
         nodes,
         clients,
+        per_connection: 1,
+    }
+}
+
+impl Case {
+    const fn shared(self) -> Self {
+        Self {
+            per_connection: SHARED,
+            ..self
+        }
     }
 }
 
@@ -154,8 +171,8 @@ struct Bench {
     /// of the other shapes, and all of Restate's, are spread over the nodes.)
     #[arg(long, value_enum, default_value_t = Connect::Leader)]
     connect: Connect,
-    /// etcd: clients that share one gRPC connection. Ours have one each.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    /// With --shapes: clients that share a connection: by HTTP/2 all of them, and ours its stream of starts.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), requires = "shapes")]
     clients_per_connection: u16,
     /// How many timers.
     #[arg(long, default_value_t = 50_000)]
@@ -198,12 +215,15 @@ impl Bench {
         let systems = self.systems();
         let mut failed = 0;
         for case in self.cases() {
-            let title = format!(
+            let mut title = format!(
                 "{}, {} node(s), {} client(s)",
                 case.shape.name(),
                 case.nodes,
                 case.clients
             );
+            if case.per_connection > 1 {
+                title += &format!(", {} to a connection", case.per_connection);
+            }
             let measured: Vec<System> = systems
                 .iter()
                 .map(|(system, _)| *system)
@@ -242,7 +262,7 @@ impl Bench {
                     (system.name(), system.durability(), report::medians(runs))
                 })
                 .collect();
-            let about = json!({"scenario": case.shape.name(), "nodes": case.nodes, "clients": case.clients});
+            let about = json!({"scenario": case.shape.name(), "nodes": case.nodes, "clients": case.clients, "clients_per_connection": case.per_connection});
             let Value::Object(about) = about else {
                 unreachable!("the macro made an object")
             };
@@ -268,7 +288,10 @@ impl Bench {
         for shape in &self.shapes {
             for nodes in &self.nodes {
                 for clients in &self.clients {
-                    cases.push(case(*shape, *nodes, *clients));
+                    cases.push(Case {
+                        per_connection: self.clients_per_connection.into(),
+                        ..case(*shape, *nodes, *clients)
+                    });
                 }
             }
         }
@@ -321,6 +344,7 @@ impl Bench {
             shape,
             nodes,
             clients,
+            per_connection,
         } = case;
         match (system, shape) {
             (System::Tidemill, _) => {
@@ -331,6 +355,7 @@ impl Bench {
                     shape.name().to_owned(),
                     format!("--nodes={nodes}"),
                     format!("--clients={clients}"),
+                    format!("--clients-per-connection={per_connection}"),
                 ];
                 if shape == Shape::Start && self.connect == Connect::Leader {
                     arguments.push("--connect=leader".to_owned());
@@ -361,12 +386,12 @@ impl Bench {
                     Shape::Start => restate::Shape::Start,
                     Shape::Steps1 | Shape::Timers => restate::Shape::Steps1,
                 };
-                restate::closed(path, shape, nodes, clients, duration).await
+                restate::closed(path, shape, nodes, clients, per_connection, duration).await
             }
             (System::Etcd, _) => {
                 let clients = etcd::Clients {
                     count: clients,
-                    per_connection: self.clients_per_connection.into(),
+                    per_connection,
                     ask_leader: self.connect == Connect::Leader,
                 };
                 etcd::start(path, nodes, clients, duration).await

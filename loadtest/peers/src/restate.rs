@@ -174,7 +174,7 @@ async fn until_ok(
     }
 }
 
-/// A closed loop of `clients`, spread over the nodes, on a fresh cluster.
+/// A closed loop of `clients`, so many of them to a connection, spread over the nodes, on a fresh cluster.
 ///
 /// # Errors
 /// When anything fails, or an answer is not the right one.
@@ -183,16 +183,21 @@ pub async fn closed(
     shape: Shape,
     nodes: usize,
     clients: usize,
+    per_connection: usize,
     duration: Duration,
 ) -> Result<Map<String, Value>> {
     let cluster = Cluster::start(binary, nodes).await?;
     let mut callers = Vec::new();
-    for n in 0..clients {
+    for n in 0..clients.div_ceil(per_connection) {
         let address = &cluster.ingress[n % cluster.ingress.len()];
-        callers.push(Caller {
-            connection: Connection::open(address).await?,
-            shape,
-        });
+        let connections = if per_connection == 1 {
+            vec![Connection::open(address).await?]
+        } else {
+            let left = clients - n * per_connection;
+            Connection::open_shared(address, left.min(per_connection)).await?
+        };
+        let caller = |connection| Caller { connection, shape };
+        callers.extend(connections.into_iter().map(caller));
     }
     let steps = if shape == Shape::Steps3 { 3 } else { 1 };
     let measured = closed_loop::run(callers, duration, &cluster.servers, steps).await?;

@@ -21,7 +21,7 @@ use super::{
     fleet::Fleet,
     network::CLIENTS,
     plan::{Fault, Planned},
-    tools::Sync,
+    tools::{Sync, Write},
 };
 
 /// How much of the log of a node that has ended is shown.
@@ -253,6 +253,14 @@ impl Faults {
                 switches.sync(Sync::Fails)?;
                 member.may_end = true;
             }
+            Fault::WriteError(n, torn) => {
+                let member = self.fleet.member(*n)?;
+                let Some(switches) = &member.switches else {
+                    return Ok(false);
+                };
+                switches.write(if *torn { Write::Tears } else { Write::Fails })?;
+                member.may_end = true;
+            }
             Fault::PowerCut(n) => return self.cut_power(&[*n]),
             Fault::Blackout => {
                 let all = self.fleet.first();
@@ -328,6 +336,16 @@ impl Faults {
                 member.kill()?;
                 if let Some(switches) = &member.switches {
                     switches.sync(usual)?;
+                }
+                member.may_end = false;
+                member.launch()?;
+            }
+            // What failed stops at the least the group that it was of; the process may go on for the others.
+            Fault::WriteError(n, _) => {
+                let member = self.fleet.member(*n)?;
+                member.kill()?;
+                if let Some(switches) = &member.switches {
+                    switches.write(Write::Works)?;
                 }
                 member.may_end = false;
                 member.launch()?;

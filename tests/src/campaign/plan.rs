@@ -44,6 +44,8 @@ pub enum Fault {
     SlowDisk(u64, u64),
     /// fsync fails with EIO.
     SyncError(u64),
+    /// Writes to its files fail with EIO, if `true` in their midst.
+    WriteError(u64, bool),
     /// Its disk takes nothing more, and forgets all that was not synced; it is killed, and starts again on that.
     PowerCut(u64),
     /// The power of all nodes at once.
@@ -72,6 +74,7 @@ impl Fault {
             Self::DiskFull(_) => "disk_full",
             Self::SlowDisk(..) => "slow_disk",
             Self::SyncError(_) => "sync_error",
+            Self::WriteError(..) => "write_error",
             Self::PowerCut(_) => "power_cut",
             Self::Blackout => "blackout",
             Self::Member => "member",
@@ -95,6 +98,7 @@ impl Fault {
             Self::OneWay(from, to) => format!("{from} to {to}"),
             Self::Split(side) => format!("{side:?} from the others"),
             Self::Lossy(n, percent) => format!("node {n}, {percent} %"),
+            Self::WriteError(n, torn) => format!("node {n}{}", if *torn { ", torn" } else { "" }),
             Self::SlowDisk(n, ms) => format!("node {n}, {ms} ms"),
             Self::Skew(n, ms) => format!("node {n}, {ms} ms"),
             Self::KillAll | Self::Blackout => "all nodes".to_owned(),
@@ -110,6 +114,7 @@ impl Fault {
             | Self::Restart(n)
             | Self::DiskFull(n)
             | Self::SyncError(n)
+            | Self::WriteError(n, _)
             | Self::PowerCut(n) => vec![("process", *n)],
             Self::KillAll | Self::Blackout => (1..=nodes).map(|n| ("process", n)).collect(),
             Self::Slow(n) => vec![("slow", *n)],
@@ -189,7 +194,7 @@ pub fn plan(seed: u64, nodes: u64, length_ms: u64) -> Vec<Planned> {
 }
 
 /// How many cards [`draw`] knows.
-const KINDS: u64 = 22;
+const KINDS: u64 = 23;
 
 fn draw(kind: u64, nodes: u64, random: &mut Random) -> Fault {
     let n = random.between(1, nodes);
@@ -219,6 +224,7 @@ fn draw(kind: u64, nodes: u64, random: &mut Random) -> Fault {
         18 => Fault::PowerCut(n),
         19 => Fault::Blackout,
         20 => Fault::SlowDisk(n, *random.pick(&[20, 200, 1_000])),
+        21 => Fault::WriteError(n, random.percent(50)),
         _ => Fault::Member,
     }
 }
@@ -244,7 +250,7 @@ mod tests {
     fn every_fault_comes_and_faults_overlap() {
         let all = plan(1, 5, 300_000);
         let names: std::collections::BTreeSet<_> = all.iter().map(|p| p.fault.name()).collect();
-        assert_eq!(names.len(), 18, "{names:?}");
+        assert_eq!(names.len(), 19, "{names:?}");
         let overlaps = all
             .windows(2)
             .filter(|two| two[1].at_ms < two[0].end_ms)

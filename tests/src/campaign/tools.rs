@@ -60,7 +60,7 @@ fn compile(text: &str, target: &Path, flags: &[&str]) -> Result<()> {
 #[derive(Debug)]
 pub struct Switches {
     path: PathBuf,
-    words: std::sync::Mutex<[i64; 3]>,
+    words: std::sync::Mutex<[i64; 4]>,
 }
 
 impl Switches {
@@ -71,7 +71,7 @@ impl Switches {
     pub fn create(path: PathBuf) -> Result<Self> {
         let switches = Self {
             path,
-            words: std::sync::Mutex::new([0; 3]),
+            words: std::sync::Mutex::new([0; 4]),
         };
         switches.set(0, 0)?;
         Ok(switches)
@@ -123,6 +123,25 @@ impl Switches {
     pub fn sync_delay(&self, delay: std::time::Duration) -> Result<()> {
         self.set(2, i64::try_from(delay.as_micros())?)
     }
+
+    /// What writes to files do.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, write: Write) -> Result<()> {
+        self.set(3, write as i64)
+    }
+}
+
+/// What writes to files do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Their work.
+    Works = 0,
+    /// They fail with EIO.
+    Fails = 1,
+    /// A half is written, and then they fail with EIO.
+    Tears = 2,
 }
 
 /// What fsync does.
