@@ -23,18 +23,17 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn start() -> io::Result<Self> {
-        let build = |name: String| {
-            Builder::new_multi_thread()
-                .worker_threads(1)
-                .thread_name(name)
-                .enable_all()
-                .build()
+        let builder = |name: String| {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(1).thread_name(name).enable_time();
+            builder
         };
         let actors = available_parallelism().map_or(2, usize::from) * 2;
         Ok(Self {
-            raft: Some(build("raft".into())?),
+            raft: Some(builder("raft".into()).enable_io().build()?),
             actors: (0..actors.clamp(2, ACTOR_THREADS_MAX))
-                .map(|n| build(format!("actor-{n}")))
+                // Without sockets: a thread that waits for a condition is woken faster than one that polls.
+                .map(|n| builder(format!("actor-{n}")).build())
                 .collect::<io::Result<_>>()?,
         })
     }
