@@ -78,7 +78,9 @@ bench-peers: release ## Measure Restate and etcd in turn with Tidemill (ARGS=--i
 
 # MINUTES in all, SECONDS of faults for each seed; SEED runs one seed once; NODES is 3 or 5.
 .PHONY: torture
-torture: deps ## Fault campaigns: kills, pauses, cut and slow links, clocks, disks (MINUTES=5 NODES=3 SEED=)
+torture: ## Fault campaigns: kills, pauses, cut and slow links, clocks, disks (MINUTES=5 NODES=3 SEED=)
+	@.ci/deps.sh campaign
+	@.ci/rocksdb.sh > /dev/null
 	@cargo build -p tidemill -p tidemill-tests --bins
 	@TIDEMILL_BIN=$${TIDEMILL_BIN:-$(debug_binary)} $(CARGO_TARGET_DIR)/debug/torture --minutes $(or $(MINUTES),5) \
 		--seconds $(or $(SECONDS),60) --nodes $(or $(NODES),3) $(if $(SEED),--seed $(SEED)) $(if $(FROM),--from $(FROM))

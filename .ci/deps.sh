@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Finds what a build needs besides Rust, says what is missing, and installs it where apt can:
-# a C++ compiler and libclang (RocksDB and its bindings), make, pkg-config, git. Called with `test`,
-# cargo-nextest too (the test runner, minutes to compile), which is optional. Changes nothing when all
-# is there.
+# a C++ compiler and libclang (RocksDB and its bindings), make, pkg-config, git. Called with `test` or
+# `campaign`, what fault campaigns use of the system too (ip, tc, nft, cc); with `test` cargo-nextest
+# (the test runner, minutes to compile). Those are optional: without them less is tested, and it says so.
+# Changes nothing when all is there.
 set -euo pipefail
 
 say() { echo "deps: $*"; }
@@ -30,21 +31,44 @@ has make || missing+=(make)
 has pkg-config || missing+=(pkg-config)
 has git || missing+=(git)
 
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+  if has sudo; then as_root=sudo; [ -t 0 ] || as_root="sudo -n"; else as_root=none; fi
+fi
+
+# A machine's package lists may be old, or absent in a container: they are refreshed before installing.
+install() {
+  export DEBIAN_FRONTEND=noninteractive
+  $as_root apt-get update -qq && $as_root apt-get install -y -qq --no-install-recommends "$@" > /dev/null
+}
+
 if [ ${#missing[@]} -gt 0 ]; then
-  as_root=""
-  if [ "$(id -u)" -ne 0 ]; then
-    if has sudo; then as_root=sudo; [ -t 0 ] || as_root="sudo -n"; else as_root=none; fi
-  fi
   if ! has apt-get || [ "$as_root" = none ]; then
     say "missing: ${missing[*]} (Debian's names). Install them with your system's package manager and call again." >&2
     exit 1
   fi
   say "missing: ${missing[*]}; installing with apt"
-  export DEBIAN_FRONTEND=noninteractive
-  # A machine's package lists may be old, or absent in a container: refresh them before installing.
-  $as_root apt-get update -qq
-  $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+  install "${missing[@]}"
   say "installed ${missing[*]}"
+fi
+
+# Only root can cut links and lose packets, so only root needs the means for it.
+if [[ "${1:-}" =~ ^(test|campaign)$ ]] && [ "$(id -u)" -eq 0 ]; then
+  PATH="$PATH:/usr/sbin:/sbin"
+  means=()
+  if ! has ip || ! has tc; then means+=(iproute2); fi
+  has nft || means+=(nftables)
+  has cc || means+=(gcc libc6-dev)
+  if [ ${#means[@]} -gt 0 ] && has apt-get; then
+    say "missing for fault campaigns: ${means[*]}; installing with apt"
+    if install "${means[@]}"; then
+      say "installed ${means[*]}"
+    else
+      say "${means[*]} cannot be installed here; the faults that need them are left out"
+    fi
+  elif [ ${#means[@]} -gt 0 ]; then
+    say "missing for fault campaigns: ${means[*]} (Debian's names); the faults that need them are left out"
+  fi
 fi
 
 # cargo-nextest runs each test in its own process, with a time limit. Without it `cargo test` does
