@@ -32,6 +32,7 @@ use crate::{
     clock,
     cluster_service::Cluster,
     config::{ClusterStart, Config},
+    door::Door,
     engine::Engine,
     files, gateway,
     http::{self, Monitor},
@@ -144,6 +145,7 @@ pub async fn start_unless(
         grpc,
         Port {
             observer: Observer::new(Arc::clone(&metrics), addresses(&replica)),
+            door: Door::new(&metrics),
             early: early_services(health_service, &config, &replica)?,
             late: Arc::clone(&public_services),
         },

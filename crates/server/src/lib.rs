@@ -10,6 +10,7 @@ pub mod boot;
 pub mod clock;
 mod cluster_service;
 pub mod config;
+mod door;
 pub mod drain;
 mod engine;
 mod files;

@@ -14,11 +14,14 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_stream::Stream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
+
+use crate::door::Caller;
 
 /// A connection that holds its place.
 pub(crate) struct Connection {
     stream: TcpStream,
+    caller: Caller,
     _place: OwnedSemaphorePermit,
 }
 
@@ -40,6 +43,7 @@ pub(crate) fn connections(
                     let _ = stream.set_nodelay(true);
                     let connection = Connection {
                         stream,
+                        caller: Caller::default(),
                         _place: place,
                     };
                     return Some((Ok(connection), (listener, places)));
@@ -55,10 +59,10 @@ pub(crate) fn connections(
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
     }
 }
 

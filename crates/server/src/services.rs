@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -16,7 +16,7 @@ use std::{
 use axum::http::{Request, Response};
 use tonic::{Status, body::Body, codegen::Service, server::NamedService};
 
-use crate::{late::starting, request::Observer};
+use crate::{door::Door, late::starting, request::Observer};
 
 /// What a call of a service gives.
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -56,6 +56,7 @@ pub(crate) type LateServices = Arc<OnceLock<Services>>;
 #[derive(Clone)]
 pub(crate) struct Port {
     pub observer: Arc<Observer>,
+    pub door: Arc<Door>,
     /// Served before the node is a member of its cluster.
     pub early: Arc<Services>,
     /// `UNAVAILABLE` until they are set.
@@ -72,11 +73,19 @@ impl Service<Request<Body>> for Port {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
+        let inside = match self.door.enter(&request) {
+            Ok(inside) => inside,
+            Err(sent_away) => return Box::pin(ready(Ok(*sent_away))),
+        };
         let port = self.clone();
-        Box::pin(async move {
+        let serve = async move {
             let observer = Arc::clone(&port.observer);
             Ok(observer.observe(request, |r| port.dispatch(r)).await)
-        })
+        };
+        match inside {
+            Some(inside) => Box::pin(inside.during(serve)),
+            None => Box::pin(serve),
+        }
     }
 }
 

@@ -256,6 +256,9 @@ pub const PANIC_REASON_BYTES_MAX: usize = 1_024;
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Most requests at once on one connection.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1_000;
+/// Most `StartExecution` calls that are inside a node at once, until they are decided; no connection has more than
+/// are left.
+pub const STARTS_INSIDE_MAX: usize = 2_048;
 /// Most bytes in the headers of one request.
 pub const REQUEST_HEADERS_BYTES_MAX: u32 = 64 * 1024;
 /// Room for what surrounds a message in a request or an answer, beside the message itself.

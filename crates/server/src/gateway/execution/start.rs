@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     actor::{AskError, GroupHandle},
+    door,
     gateway::{
         Checks, Open, Origin, check::CheckResult, code_of, flow::resolve, forwarded, route::Kind,
         status,
@@ -97,6 +98,10 @@ async fn at_home(
         home,
         |home| local(open, home, flow, checked),
         |channel| {
+            if checked.hold_until.is_some() {
+                // The node that leads has a door of its own.
+                door::leave();
+            }
             let request = StartExecutionRequest {
                 flow: flow.to_string(),
                 message: Some(tidemill_proto::convert::message(checked.message.clone())),
@@ -133,7 +138,9 @@ async fn local(
         request_id_only: checked.request_id_only,
         by_hand: checked.by_hand,
     });
-    let (id, created) = match home.ask(command).await? {
+    let started = home.ask(command).await;
+    door::leave();
+    let (id, created) = match started? {
         PartitionReply::Started { execution, created } => (execution, created),
         other => unreachable!("a start was answered {other:?}"),
     };
