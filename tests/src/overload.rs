@@ -3,6 +3,8 @@
 //! Owns the callers; judges nothing. An open loop sends what is due when it is due, however many answers are missing,
 //! so a server that gets slow gets no mercy; a closed loop finds out what is the best that it can do.
 
+mod streams;
+
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -33,6 +35,8 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
+use self::streams::Stream;
+
 /// Connections, so that none of them is the bottleneck.
 const CONNECTIONS: usize = 16;
 /// Calls of an open loop whose answers are missing; more are not sent, and counted.
@@ -41,6 +45,13 @@ const OPEN_CALLS_MAX: usize = 30_000;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// An open loop sends what is due this often.
 const TICK: Duration = Duration::from_millis(2);
+
+/// What a node's memory may be in these loads, in MiB, with one partition and the default configuration: the store's
+/// caches and write buffers (64 and 64, and what RocksDB keeps of a write buffer while it is flushed: 64), a leader's
+/// queue and the payloads that it keeps (64 and 64), 100,000 steps that wait (25), 20,000 executions in memory (60), calls
+/// and their connections (100), the log's memory (128); and as much again for what an allocator holds and a debug
+/// build needs beside.
+pub const MEMORY_MIB_MAX: u64 = 1_024;
 
 /// What became of calls.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +70,8 @@ pub struct Outcomes {
     pub other: BTreeMap<String, u64>,
     /// How long it went on.
     pub elapsed: Duration,
+    /// When the last call of an open loop was sent.
+    pub ended: Option<Instant>,
 }
 
 impl Outcomes {
@@ -104,6 +117,8 @@ pub fn quantile_ms(values: &[u32], per_mille: usize) -> f64 {
 #[derive(Clone, Debug)]
 pub struct Callers {
     clients: Vec<ExecutionServiceClient<Channel>>,
+    /// Of each client, when starts go by streams.
+    streams: Arc<Vec<Stream>>,
     flow: String,
     prefix: String,
     next: Arc<AtomicU64>,
@@ -123,12 +138,21 @@ impl Callers {
         };
         Ok(Self {
             clients: (0..CONNECTIONS).map(connect).collect::<Result<_>>()?,
+            streams: Arc::default(),
             flow: flow.to_owned(),
             prefix: prefix.to_owned(),
             next: Arc::default(),
             wait: Duration::ZERO,
             recorder: None,
         })
+    }
+
+    /// They send their starts by streams, one for each connection, as the SDK does; a call for each start otherwise.
+    /// Called within a runtime, on which the streams live.
+    #[must_use]
+    pub fn streaming(mut self) -> Self {
+        self.streams = Arc::new(self.clients.iter().cloned().map(Stream::open).collect());
+        self
     }
 
     /// They wait for the execution's end.
@@ -159,21 +183,29 @@ impl Callers {
             wait_ms: self.wait.as_millis() as u32,
             ..StartExecutionRequest::default()
         };
-        let call = self.recorder.as_ref().map(|recorder| {
+        let recorded = self.recorder.as_ref().map(|recorder| {
             let flow = self.flow.clone();
             (
                 recorder,
                 recorder.call(&self.prefix, Call::Start { flow, request_id }),
             )
         });
-        let mut client = self.clients[number as usize % self.clients.len()].clone();
+        let at = number as usize % self.clients.len();
         let begun = Instant::now();
-        let result = match timeout(CALL_TIMEOUT, client.start_execution(request)).await {
-            Ok(result) => result.map(tonic::Response::into_inner),
-            Err(_) => Err(Status::deadline_exceeded("no answer")),
+        let call = async {
+            match self.streams.get(at) {
+                Some(stream) => stream.start(request).await,
+                None => {
+                    let answer = self.clients[at].clone().start_execution(request).await;
+                    answer.map(tonic::Response::into_inner)
+                }
+            }
         };
+        let result = timeout(CALL_TIMEOUT, call)
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
         let took = begun.elapsed();
-        if let Some((recorder, id)) = call {
+        if let Some((recorder, id)) = recorded {
             recorder.answer(id, outcome(&result));
         }
         (result, took)
@@ -246,9 +278,11 @@ impl Callers {
             sleep_until(Instant::now() + TICK).await;
         }
         let elapsed = begun.elapsed();
+        let ended = Instant::now();
         let in_time = lock(&outcomes).ok_us.len();
         while tasks.join_next().await.is_some() {}
         let mut all = lock(&outcomes).clone();
+        all.ended = Some(ended);
         // The rate is that within the time; the answers after it are kept for their latencies.
         let share = in_time as f64 / (all.ok_us.len().max(1)) as f64;
         all.elapsed = if share > 0.0 {
