@@ -2,6 +2,7 @@
 
 mod backlog;
 mod controlling;
+mod defaults;
 mod ending;
 mod failing;
 mod flowing;

@@ -356,6 +356,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_kept_of_a_panics_message_fits_its_row() {
+        for letter in ["x", "€", "🐢"] {
+            let text = panic_reason(&letter.repeat(PANIC_REASON_BYTES_MAX));
+            assert_eq!(text.chars().count(), PANIC_REASON_BYTES_MAX / 4);
+            assert!(text.len() <= PANIC_REASON_BYTES_MAX);
+        }
+        assert_eq!(panic_reason(&"short"), "short");
+        assert_eq!(panic_reason(&7), "no message");
+    }
+
+    #[test]
     fn counts_the_batches_of_an_execution() {
         let mut sequences = Sequences::new(Timestamp::from_millis(1_000));
         let execution = |at_ms| ExecutionId::new(at_ms, PartitionId(1), 7);

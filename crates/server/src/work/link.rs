@@ -454,3 +454,19 @@ fn cut(text: &mut String) {
         text.truncate(end.unwrap_or(0));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_progress_text_is_cut_at_a_character() {
+        let mut fits = "x".repeat(PROGRESS_BYTES_MAX);
+        cut(&mut fits);
+        assert_eq!(fits.len(), PROGRESS_BYTES_MAX);
+        let mut long = "€".repeat(PROGRESS_BYTES_MAX);
+        cut(&mut long);
+        assert_eq!(long.len(), PROGRESS_BYTES_MAX / 3 * 3);
+        assert!(long.chars().all(|c| c == '€'));
+    }
+}

@@ -218,8 +218,12 @@ impl Supervised for Counters {
         }
     }
 
-    fn weight(_: &Add) -> usize {
-        0
+    fn weight(command: &Add) -> usize {
+        // What a test wants it to be: the name says how many MiB.
+        match command {
+            Add::One { name, .. } if name.ends_with("MiB") => 1 << 20,
+            _ => 0,
+        }
     }
 
     fn restarted(panic: Restarted) -> Option<Add> {

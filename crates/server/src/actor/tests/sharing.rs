@@ -1,7 +1,10 @@
 //! Who gets how much of a leader that has too much to do, and when. The clock is held, so that nothing here
 //! depends on how fast the machine is.
 
-use tidemill_types::limits::MAILBOX_WAIT_MS_MAX;
+use tidemill_types::limits::{
+    BATCH_ROWS_MAX, BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX, MAILBOX_BYTES_MAX,
+    MAILBOX_WAIT_MS_MAX,
+};
 
 use super::{super::line::NEW_WORK_MAX, *};
 
@@ -121,4 +124,45 @@ async fn who_has_waited_long_is_sent_no_company() {
     all_done(asks).await;
     // It is over as soon as the line is gone.
     all_done(wait_for(&fixture, "a", 1).await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_commands_share_the_mailboxs_bytes() {
+    let fixture = busy().await;
+    let fitting = MAILBOX_BYTES_MAX >> 20;
+    let mut asks = wait_for(&fixture, "1MiB", fitting).await;
+    let shed = fixture.ask("1MiB").await.expect("no panic");
+    assert!(matches!(shed, Err(AskError::Overloaded { .. })), "{shed:?}");
+    assert_eq!(fixture.metrics.commands_shed.with(&["bytes"]).get(), 1);
+    asks.extend(wait_for(&fixture, "small", 1).await);
+    fixture.log.release_epochs();
+    all_done(asks).await;
+    all_done(wait_for(&fixture, "1MiB", 1).await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_has_so_many_commands_and_a_batch_so_many_rows() {
+    let fixture = busy().await;
+    fixture.log.hold();
+    // While batches find a place one leaves after each turn; then one is filled, and no more is decided.
+    let fitting = BATCHES_IN_FLIGHT_MAX * COMMANDS_PER_TURN_MAX + BATCH_ROWS_MAX;
+    let telling = {
+        let handle = fixture.handle.clone();
+        tokio::spawn(async move {
+            for number in 0..fitting + 500 {
+                let command = Add::progress(&format!("row {number}"));
+                handle.tell(command).await.expect("it waits for room");
+            }
+        })
+    };
+    settled(|| fixture.handle.shared.mailbox.capacity() == 0).await;
+    let proposed = fixture.log.proposed();
+    let decided = fixture.decided();
+    fixture.log.release_epochs();
+    settled(|| fixture.decided() >= decided + fitting).await;
+    telling.await.expect("no panic");
+    assert_eq!(fixture.decided(), decided + fitting, "the batch is full");
+    assert_eq!(fixture.log.proposed(), proposed + BATCHES_IN_FLIGHT_MAX);
+    fixture.log.release_all();
+    settled(|| fixture.decided() == decided + fitting + 500).await;
 }

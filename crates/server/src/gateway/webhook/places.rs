@@ -216,6 +216,18 @@ mod tests {
     }
 
     #[test]
+    fn so_many_flows_are_looked_for() {
+        let places = Places::new(&Metrics::new());
+        let held: Vec<_> = (0..WEBHOOK_LOOKUPS_MAX)
+            .map(|_| places.lookup().expect("a place"))
+            .collect();
+        let refusal = places.lookup().expect_err("no place");
+        assert_eq!(refusal.shed_reason(), Some("lookups"));
+        drop(held);
+        assert!(places.lookup().is_ok());
+    }
+
+    #[test]
     fn so_many_requests_are_held_and_counted() {
         let metrics = Metrics::new();
         let places = Places::new(&metrics);

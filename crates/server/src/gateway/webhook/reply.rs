@@ -191,6 +191,8 @@ fn finished(
 
 #[cfg(test)]
 mod tests {
+    use tidemill_types::duration::FlowDuration;
+
     use super::*;
 
     fn reply(data: &'static str, metadata: &'static str, headers: &[(&str, &str)]) -> Message {
@@ -203,6 +205,20 @@ mod tests {
                 .collect(),
             ..Message::default()
         }
+    }
+
+    #[test]
+    fn a_caller_waits_as_long_as_the_flow_says_or_the_default() {
+        let mut trigger = WebhookTrigger::default();
+        assert_eq!(
+            timeout_of(&trigger),
+            Duration::from_millis(WEBHOOK_REPLY_MS_DEFAULT)
+        );
+        trigger.timeout = Some(FlowDuration::from_ms(WEBHOOK_REPLY_MS_MAX + 1));
+        assert_eq!(
+            timeout_of(&trigger),
+            Duration::from_millis(WEBHOOK_REPLY_MS_MAX)
+        );
     }
 
     async fn seen(response: Response) -> (u16, Option<String>, String) {
