@@ -85,6 +85,11 @@ torture: ## Fault campaigns: kills, pauses, cut and slow links, clocks, disks (M
 	@TIDEMILL_BIN=$${TIDEMILL_BIN:-$(debug_binary)} $(CARGO_TARGET_DIR)/debug/torture --minutes $(or $(MINUTES),5) \
 		--seconds $(or $(SECONDS),60) --nodes $(or $(NODES),3) $(if $(SEED),--seed $(SEED)) $(if $(FROM),--from $(FROM))
 
+# SEEDS is a range, such as 0..1000; open at its end (0..) it runs until a seed fails.
+.PHONY: simulate
+simulate: deps ## Whole nodes in simulated time, until a seed fails (SEEDS=0.. NODES=3)
+	@cargo run -p tidemill-simulation --bin simulate-nodes -- --seeds $(or $(SEEDS),0..) --nodes $(or $(NODES),3)
+
 .PHONY: fuzz
 fuzz: deps ## Fuzz what comes from outside and from the disk, a minute each (FUZZ_SECONDS=n)
 	@.ci/fuzz.sh

@@ -22,6 +22,7 @@ mod machine;
 mod member;
 mod members;
 mod network;
+mod platform;
 mod raft;
 mod replica;
 mod shared;

@@ -4,6 +4,7 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -20,12 +21,14 @@ use crate::{
     codec,
     limits::{APPEND_BYTES_MAX, APPLY_READ_BYTES_MAX},
     raft::{Entry, Types},
+    shared::Shared,
 };
 
 /// The log of one group. Vote, entries and committed position go through one ordered WAL.
 #[derive(Clone)]
 pub(crate) struct Log {
     store: LogStore,
+    shared: Arc<Shared>,
 }
 
 pub(crate) fn io_error(error: StoreError) -> io::Error {
@@ -33,8 +36,8 @@ pub(crate) fn io_error(error: StoreError) -> io::Error {
 }
 
 impl Log {
-    pub fn new(store: LogStore) -> Self {
-        Self { store }
+    pub fn new(store: LogStore, shared: Arc<Shared>) -> Self {
+        Self { store, shared }
     }
 
     /// Waits until what `ask` asked for is synced.
@@ -149,10 +152,11 @@ impl RaftLogReader<Types> for Log {
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
         match self.store.read(start, end, APPEND_BYTES_MAX) {
-            // The stream of a session that has ended may ask once more, after openraft has purged what the
-            // session stood at. openraft takes an error for the log's, and stops the group; nothing it
-            // takes for a heartbeat, which does no harm.
+            // The session has ended and asks once more, after openraft has purged what it stood at; or the
+            // purge has overtaken it. openraft takes an error for the log's, and stops the group; nothing it
+            // takes for a heartbeat, for ever, so whoever sends it must end the session.
             Err(error @ StoreError::Purged { .. }) => {
+                self.shared.note_purged_read(start);
                 tracing::warn!(%error, "replication asks for what was purged");
                 Ok(Vec::new())
             }
@@ -243,7 +247,8 @@ mod tests {
         let identity = StoreIdentity::new("test", NodeId(1));
         let store =
             NodeStore::open(dir.path(), &identity, StoreOptions::default()).expect("new store");
-        let mut log = Log::new(store.log(PartitionId(1)));
+        let shared = Arc::new(Shared::new(u64::MAX));
+        let mut log = Log::new(store.log(PartitionId(1)), Arc::clone(&shared));
         let entries = (1..=9).map(|index| Entry::new(log_id(1, index), Payload::Blank));
         log.blocking_append(entries.collect::<Vec<_>>())
             .await
@@ -251,6 +256,7 @@ mod tests {
         log.purge(log_id(1, 5)).await.expect("purged");
         let gone = log.limited_get_log_entries(3, 10).await;
         assert!(gone.expect("no error").is_empty());
+        assert!(shared.is_overtaken(3) && !shared.is_overtaken(4));
         let kept = log.limited_get_log_entries(6, 10).await.expect("read");
         assert_eq!(kept.len(), 4);
     }

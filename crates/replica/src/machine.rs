@@ -15,12 +15,13 @@ use std::{path::Path, pin::Pin, sync::Arc};
 use tidemill_rows::{Batch, Epoch, Fence, Mutation, Table, key};
 use tidemill_store::{StateStore, StoreError};
 use tidemill_types::PartitionId;
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
     codec,
     limits::{APPLY_WRITE_BYTES_MAX, APPLY_WRITE_ENTRIES_MAX, SPACE_PAUSE},
     log::io_error,
+    platform::run_blocking,
     raft::{Applied, Command, Entry, LogId, SnapshotMeta, StoredMembership, Types},
     shared::Shared,
     snapshot::SnapshotSource,
@@ -322,9 +323,7 @@ impl RaftStateMachine<Types> for Machine {
     ) -> Result<(), io::Error> {
         let result = async {
             let state = self.state.clone();
-            spawn_blocking(move || snapshot.install(&state))
-                .await
-                .map_err(io::Error::other)??;
+            run_blocking(move || snapshot.install(&state)).await??;
             let rows = Rows::read(self.group, &self.state)?;
             if rows.applied < meta.last_log_id {
                 return Err(io::Error::new(
@@ -395,7 +394,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let mut waits = Waits::default();
         loop {
             let state = self.state.clone();
-            let flushed = spawn_blocking(move || state.flush()).await;
+            let flushed = run_blocking(move || state.flush()).await;
             let result = match flushed {
                 // Nothing is lost: the entries are in the log until the state is flushed.
                 Ok(Err(error @ StoreError::NoSpace { .. })) => {
@@ -403,7 +402,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
                     continue;
                 }
                 Ok(result) => result.map_err(io_error),
-                Err(panic) => Err(io::Error::other(panic)),
+                Err(panic) => Err(panic),
             };
             if let Err(error) = result {
                 self.shared.set_fault(format!("flush: {error}"));

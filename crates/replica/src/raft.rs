@@ -52,6 +52,7 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = Peer,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = crate::platform::Runtime,
 );
 
 pub(crate) type Raft = openraft::Raft<Types, Machine>;

@@ -1,14 +1,14 @@
 //! What the parts of one group on this node tell each other.
 
-use std::{
-    sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    time::Instant,
+use std::sync::{
+    Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use crate::raft::{SnapshotMeta, Vote};
 
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     durable: Mutex<Option<SnapshotMeta>>,
     heard: Mutex<Option<Heard>>,
     settled: AtomicBool,
+    /// One after the last index that a session wanted to read and that was purged.
+    purged_reads: AtomicU64,
     /// Wakes the keeper: another leader was heard, or a snapshot is due.
     pub wake: Notify,
     snapshot_bytes: u64,
@@ -52,6 +54,7 @@ impl Shared {
             durable: Mutex::new(None),
             heard: Mutex::new(None),
             settled: AtomicBool::new(true),
+            purged_reads: AtomicU64::new(0),
             wake: Notify::new(),
             snapshot_bytes,
             bytes_since_snapshot: AtomicU64::new(0),
@@ -132,6 +135,17 @@ impl Shared {
 
     pub fn set_settled(&self, settled: bool) {
         self.settled.store(settled, Relaxed);
+    }
+
+    /// A session wanted to read from this index on, and it was purged.
+    pub fn note_purged_read(&self, index: u64) {
+        self.purged_reads
+            .fetch_max(index.saturating_add(1), Relaxed);
+    }
+
+    /// True when a session that goes on from this index can never read it: the log is purged beyond.
+    pub fn is_overtaken(&self, index: u64) -> bool {
+        index < self.purged_reads.load(Relaxed)
     }
 
     /// A message of this leader has arrived.

@@ -33,7 +33,7 @@ impl StoreBuilder<Types, Log, Machine, Guard> for Builder {
             Arc::<Path>::from(dir.path()),
         )
         .expect("new machine");
-        let log = Log::new(store.log(group));
+        let log = Log::new(store.log(group), Arc::new(Shared::new(u64::MAX)));
         Ok((Guard(store, dir), log, machine))
     }
 }

@@ -74,26 +74,6 @@ impl StoreError {
     pub(crate) fn path(doing: &str, path: &Path, error: &io::Error) -> Self {
         Self::io(format!("{doing} {}", path.display()), error)
     }
-
-    pub(crate) fn rocksdb(what: impl Into<String>, error: &rocksdb::Error) -> Self {
-        let what = what.into();
-        let message: &str = error.as_ref();
-        // The C API hands over text only; the subcode of ENOSPC shows in it and nowhere else.
-        if message.contains("No space left on device") {
-            return Self::NoSpace {
-                what: format!("{what} ({message})"),
-            };
-        }
-        match error.kind() {
-            rocksdb::ErrorKind::Corruption => Self::Corrupt {
-                what: format!("{what}: {message}"),
-            },
-            _ => Self::Io {
-                what,
-                error: message.to_owned(),
-            },
-        }
-    }
 }
 
 /// Why a data directory could not be opened.

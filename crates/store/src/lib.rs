@@ -17,6 +17,7 @@ mod space;
 mod state;
 mod stats;
 mod stop;
+mod vendor;
 
 pub use error::{OpenError, StoreError};
 pub use identity::{FORMAT, StoreIdentity};

@@ -1,13 +1,13 @@
 //! Watches one group: tells who leads, starts snapshots by size, notices when openraft stops.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use openraft::{Instant as _, ServerState, async_runtime::WatchReceiver, errors::Fatal};
 use tidemill_types::NodeId;
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 
 use super::Leadership;
 use crate::{
@@ -38,7 +38,9 @@ impl Keeper {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let unsure = self.is_unsure();
+            // All lead to the same look around, so their order matters to nobody.
             tokio::select! {
+                biased;
                 changed = server.changed() => if changed.is_err() { break },
                 // Its many changes matter only until the first answer of a quorum.
                 changed = data.changed(), if unsure => if changed.is_err() { break },

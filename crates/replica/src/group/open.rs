@@ -1,14 +1,14 @@
 //! Opens one group: store, state machine, openraft, and the tasks beside it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use openraft::Config;
 use tidemill_store::NodeStore;
 use tidemill_types::{ErrorClass, PartitionId};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{Group, Inner, Leadership, barrier::Barriers, keeper::Keeper, proposal};
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     log::Log,
     machine::Machine,
     network::Network,
+    platform,
     raft::Raft,
     space::SpaceWatch,
     tasks::Tasks,
@@ -50,9 +51,7 @@ fn engine_config(config: &ReplicaConfig) -> Config {
         notification_channel_size: Some(ENGINE_MESSAGES_MAX),
         state_machine_channel_size: Some(STATE_MACHINE_COMMANDS_MAX),
         enable_pre_vote: Some(true),
-        // The default loses acknowledged writes: a leader whose own fsync was not done when it crashed
-        // leads again in the same term and gives the same log id to another entry.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(platform::leader_restore()),
         // A member that was away tries again soon: appends wait for it, heartbeats do not.
         backoff: "20ms 50ms 100ms 200ms ..300ms".to_owned(),
         ..Config::default()
@@ -96,7 +95,7 @@ impl Group {
             config.node.0,
             Arc::new(engine),
             network,
-            Log::new(log),
+            Log::new(log, Arc::clone(&shared)),
             machine,
         )
         .await

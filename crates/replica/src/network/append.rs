@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,6 +25,7 @@ use super::{client::Failure, link::Link, serve::GROUP, wire};
 use crate::{
     limits::{APPEND_TIMEOUT, APPENDS_IN_FLIGHT_MAX},
     raft::Types,
+    shared::Shared,
 };
 
 type Answers = BoxStream<'static, Result<StreamAppendResult<Types>, RPCError<Types>>>;
@@ -30,6 +34,8 @@ type Answers = BoxStream<'static, Result<StreamAppendResult<Types>, RPCError<Typ
 struct InFlight {
     room: Semaphore,
     sent_at: Mutex<VecDeque<Instant>>,
+    /// The requests have ended, because the log is purged beyond what the follower has.
+    is_overtaken: AtomicBool,
 }
 
 impl InFlight {
@@ -58,6 +64,7 @@ impl InFlight {
 pub(super) async fn open<S>(
     link: &Arc<Link>,
     group: PartitionId,
+    shared: &Arc<Shared>,
     failure: Failure,
     mut input: S,
 ) -> Result<Answers, RPCError<Types>>
@@ -73,6 +80,7 @@ where
     let in_flight = Arc::new(InFlight {
         room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
         sent_at: Mutex::new(VecDeque::new()),
+        is_overtaken: AtomicBool::new(false),
     });
     // The connection polls the requests on its own, even after the answers were dropped: openraft has
     // moved on then, and what it would read may be purged.
@@ -80,7 +88,8 @@ where
     let requests = {
         let in_flight = Arc::clone(&in_flight);
         let link = Arc::clone(link);
-        let input = while_open(input, &session);
+        let input = while_readable(input, Arc::clone(shared), Arc::clone(&in_flight));
+        let input = while_open(Box::pin(input), &session);
         input.then(move |request| {
             let in_flight = Arc::clone(&in_flight);
             let link = Arc::clone(&link);
@@ -107,6 +116,11 @@ where
         |state| async move {
             let (mut answers, in_flight, failure, session) = state?;
             match next(&mut answers, &in_flight).await {
+                // Told as a failure, openraft looks at the follower anew, and finds that it needs a snapshot.
+                Ok(None) if in_flight.is_overtaken.load(Relaxed) => {
+                    let why = "the log is purged beyond what the follower has";
+                    Some((Err(failure.of(&Status::aborted(why))), None))
+                }
                 Ok(None) => None,
                 Ok(Some(answer)) => match wire::appended_from_wire(answer) {
                     Ok(answer) => Some((Ok(answer), Some((answers, in_flight, failure, session)))),
@@ -127,6 +141,24 @@ fn while_open<S: Stream + Send + Unpin + 'static>(
     session: &CancellationToken,
 ) -> impl Stream<Item = S::Item> + Send + use<S> {
     input.take_until(session.clone().cancelled_owned())
+}
+
+/// The requests, until one comes that can carry nothing, now or ever: openraft would send it for ever, and
+/// the follower would stay behind for as long as this leader leads.
+fn while_readable<S>(
+    input: S,
+    shared: Arc<Shared>,
+    in_flight: Arc<InFlight>,
+) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+{
+    input.take_while(move |request| {
+        let next = request.prev_log_id.map_or(0, |prev| prev.index() + 1);
+        let is_overtaken = request.entries.is_empty() && shared.is_overtaken(next);
+        in_flight.is_overtaken.fetch_or(is_overtaken, Relaxed);
+        std::future::ready(!is_overtaken)
+    })
 }
 
 /// The next answer; an error without status when none comes in time.
@@ -153,8 +185,10 @@ async fn next(
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
+    use openraft::entry::RaftEntry as _;
 
     use super::*;
+    use crate::raft::{Entry, Payload, Vote, log_id};
 
     #[tokio::test]
     async fn nothing_is_asked_for_after_the_session() {
@@ -172,5 +206,36 @@ mod tests {
         drop(session.drop_guard());
         assert_eq!(requests.next().now_or_never(), Some(None));
         assert_eq!(asked.load(Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_the_purge_has_overtaken_ends() {
+        let request = |prev, entries| AppendEntriesRequest::<Types> {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: Some(log_id(1, prev)),
+            entries,
+            leader_commit: None,
+        };
+        let shared = Arc::new(Shared::new(u64::MAX));
+        let in_flight = Arc::new(InFlight {
+            room: Semaphore::new(1),
+            sent_at: Mutex::default(),
+            is_overtaken: AtomicBool::new(false),
+        });
+        shared.note_purged_read(7);
+        // Entries that were read before the purge, and a commit without entries ahead of it, go out.
+        let read = vec![Entry::new(log_id(1, 4), Payload::Blank)];
+        let input = vec![
+            request(3, read),
+            request(7, vec![]),
+            request(6, vec![]),
+            request(9, vec![]),
+        ];
+        let input = stream::iter(input);
+        let sent: Vec<_> = while_readable(input, shared, Arc::clone(&in_flight))
+            .collect()
+            .await;
+        assert_eq!(sent.len(), 2);
+        assert!(in_flight.is_overtaken.load(Relaxed));
     }
 }

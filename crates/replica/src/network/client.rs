@@ -148,7 +148,8 @@ impl RaftNetworkV2<Types> for Client {
         // openraft appends by `stream_append`; this is its way for transports without streams.
         let failure = self.failure(RPCTypes::AppendEntries);
         let input = Box::pin(stream::once(async { request }));
-        let mut answers = append::open(&self.link, self.group, failure.clone(), input).await?;
+        let mut answers =
+            append::open(&self.link, self.group, &self.shared, failure.clone(), input).await?;
         match answers.next().await {
             Some(answer) => answer.map(Into::into),
             None => Err(failure.of(&Status::unavailable("the stream ended"))),
@@ -167,7 +168,7 @@ impl RaftNetworkV2<Types> for Client {
             let failure = self.failure(RPCTypes::AppendEntries);
             return Box::pin(async move {
                 let answers: BoxStream<'s, Answer> =
-                    append::open(&self.link, self.group, failure, input).await?;
+                    append::open(&self.link, self.group, &self.shared, failure, input).await?;
                 Ok(answers)
             });
         }

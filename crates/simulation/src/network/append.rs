@@ -1,0 +1,161 @@
+//! A leader's entries for one follower in one group. As `crates/replica/src/network/append.rs`.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt, stream};
+use openraft::{
+    base::BoxStream,
+    errors::RPCError,
+    raft::{AppendEntriesRequest, StreamAppendResult},
+};
+use prost::Message as _;
+use tidemill_proto::peer::v1 as peer;
+use tidemill_types::PartitionId;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    client::{failure, malformed},
+    links::{Body, Links, Reply},
+    wire,
+};
+use crate::{
+    limits::{APPEND_TIMEOUT, APPENDS_IN_FLIGHT_MAX},
+    raft::Types,
+    run,
+    shared::Shared,
+};
+
+type Answers = BoxStream<'static, Result<StreamAppendResult<Types>, RPCError<Types>>>;
+
+/// Requests that were sent and not answered.
+struct InFlight {
+    room: Semaphore,
+    sent_at: Mutex<VecDeque<Instant>>,
+    is_overtaken: AtomicBool,
+}
+
+impl InFlight {
+    async fn sent(&self) {
+        if let Ok(permit) = self.room.acquire().await {
+            permit.forget();
+        }
+        let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
+        sent_at.push_back(Instant::now());
+    }
+
+    fn answered(&self) {
+        self.room.add_permits(1);
+        let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
+        sent_at.pop_front();
+    }
+
+    fn oldest(&self) -> Option<Duration> {
+        let sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
+        sent_at.front().map(Instant::elapsed)
+    }
+}
+
+/// Opens the stream. It ends when `input` does, or at the first answer that is not `matching`.
+pub(super) async fn open<S>(
+    links: &Arc<Links>,
+    node: u64,
+    target: u64,
+    group: PartitionId,
+    shared: &Arc<Shared>,
+    mut input: S,
+) -> Answers
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+{
+    let Some(first) = input.next().await else {
+        return Box::pin(stream::empty());
+    };
+    let in_flight = Arc::new(InFlight {
+        room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
+        sent_at: Mutex::new(VecDeque::new()),
+        is_overtaken: AtomicBool::new(false),
+    });
+    let (number, answers) = links.open(node, target, group);
+    // The connection polls the requests on its own, as HTTP/2 does.
+    let session = CancellationToken::new();
+    let requests = stream::once(std::future::ready(first))
+        .chain(input)
+        .take_while({
+            let (shared, in_flight) = (Arc::clone(shared), Arc::clone(&in_flight));
+            move |request| {
+                let next = request.prev_log_id.map_or(0, |prev| prev.index() + 1);
+                let is_overtaken = request.entries.is_empty() && shared.is_overtaken(next);
+                in_flight.is_overtaken.fetch_or(is_overtaken, Relaxed);
+                std::future::ready(!is_overtaken)
+            }
+        })
+        .take_until(session.clone().cancelled_owned());
+    let pump = {
+        let (links, in_flight) = (Arc::clone(links), Arc::clone(&in_flight));
+        async move {
+            let mut requests = std::pin::pin!(requests);
+            while let Some(request) = requests.next().await {
+                in_flight.sent().await;
+                let bytes = wire::append_to_wire(request).encode_to_vec().into();
+                let stream = number;
+                links.send(node, Body::Append { stream, bytes });
+            }
+            links.send(node, Body::End { stream: number });
+        }
+    };
+    tokio::spawn(pump);
+    let session = session.drop_guard();
+    Box::pin(stream::unfold(
+        Some((answers, in_flight, session)),
+        |state| async move {
+            let (mut answers, in_flight, session) = state?;
+            let Some(next) = next(&mut answers, &in_flight).await else {
+                let is_overtaken = in_flight.is_overtaken.load(Relaxed);
+                return is_overtaken.then(|| {
+                    run::count("sessions overtaken by a purge");
+                    (Err(failure("the log is purged beyond")), None)
+                });
+            };
+            match next {
+                Ok(answer) => match wire::appended_from_wire(answer) {
+                    Ok(answer) => Some((Ok(answer), Some((answers, in_flight, session)))),
+                    Err(error) => Some((Err(malformed(error)), None)),
+                },
+                Err(error) => Some((Err(error), None)),
+            }
+        },
+    ))
+}
+
+/// The next answer; none at the stream's end.
+async fn next(
+    answers: &mut mpsc::UnboundedReceiver<Reply>,
+    in_flight: &InFlight,
+) -> Option<Result<peer::AppendResponse, RPCError<Types>>> {
+    loop {
+        match timeout(APPEND_TIMEOUT / 4, answers.recv()).await {
+            Ok(Some(Ok(bytes))) => {
+                in_flight.answered();
+                return Some(peer::AppendResponse::decode(bytes).map_err(malformed));
+            }
+            Ok(Some(Err(broken))) => return Some(Err(failure(&format!("{broken:?}")))),
+            Ok(None) => return None,
+            Err(_) => {
+                if in_flight.oldest().is_some_and(|age| age > APPEND_TIMEOUT) {
+                    return Some(Err(failure("no answer in time")));
+                }
+            }
+        }
+    }
+}

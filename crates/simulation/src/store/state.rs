@@ -1,0 +1,66 @@
+//! In the place of `crates/store/src/state.rs`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidemill_core::{Rows as _, memory::MemoryRows};
+use tidemill_types::PartitionId;
+
+use super::{FailStop, disk::Disk};
+use crate::{Mutation, StoreError, Table, key, options::Planted, run};
+
+/// The state of one group; clones are the same state.
+#[derive(Clone)]
+pub(crate) struct StateStore {
+    group: PartitionId,
+    disk: Arc<Disk>,
+    stop: Arc<FailStop>,
+}
+
+impl StateStore {
+    pub fn new(group: PartitionId, disk: &Arc<Disk>, stop: &Arc<FailStop>) -> Self {
+        Self {
+            group,
+            disk: Arc::clone(disk),
+            stop: Arc::clone(stop),
+        }
+    }
+
+    /// Does something with the rows as they are now.
+    pub fn rows<T>(&self, read: impl FnOnce(&MemoryRows) -> T) -> T {
+        self.disk.read_rows(self.group, |rows, _| read(rows))
+    }
+
+    pub fn write(&self, mutations: &[Mutation]) -> Result<(), StoreError> {
+        self.stop.check()?;
+        self.disk.write_rows(self.group, mutations)
+    }
+
+    #[allow(clippy::unnecessary_wraps)] // as the real one
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.rows(|rows| rows.get(key).expect("rows in memory")))
+    }
+
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.stop.check()?;
+        run::count("flushes");
+        self.disk.flush_rows(self.group)
+    }
+
+    pub fn checkpoint(&self) -> Result<MemoryRows, StoreError> {
+        self.flush()?;
+        let mut copy = self.rows(MemoryRows::clone);
+        if run::planted(Planted::SnapshotWithoutFence) {
+            let key = Bytes::copy_from_slice(&key::prefix(self.group, Table::Fence));
+            copy.apply(&[Mutation::Delete { key }]);
+        }
+        Ok(copy)
+    }
+
+    pub fn install(&self, rows: MemoryRows) -> Result<(), StoreError> {
+        self.stop.check()?;
+        run::count("snapshots installed");
+        self.disk.replace_rows(self.group, rows);
+        Ok(())
+    }
+}

@@ -1,0 +1,329 @@
+//! Clients: they arm flows (as the catalog would), start, cancel and redrive executions, read what was
+//! acknowledged, and repeat what was not answered with the same request id, wherever they think the leader is.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rows::table::{MessageRow, execution_key};
+use tidemill_core::{
+    Rejection,
+    command::{
+        ArmFlow, CancelExecution, DisarmFlow, PartitionCommand, PartitionReply, RedriveExecution,
+        StartExecution,
+    },
+    flow,
+};
+use tidemill_server::actor::AskError;
+use tidemill_testkit::invariant::Acknowledged;
+use tidemill_types::{ExecutionId, FlowId, PartitionId};
+
+use super::{BEGIN_MS, Event, Said, World};
+use crate::{Violation, run};
+
+/// What a request asks for.
+#[derive(Clone, Debug)]
+enum Op {
+    Arm(FlowId, &'static str),
+    Disarm(FlowId),
+    Start(FlowId),
+    Cancel(ExecutionId),
+    Redrive(ExecutionId),
+}
+
+impl Op {
+    fn group(&self) -> PartitionId {
+        match self {
+            Self::Arm(flow, _) | Self::Disarm(flow) | Self::Start(flow) => flow.partition(),
+            Self::Cancel(execution) | Self::Redrive(execution) => execution.partition(),
+        }
+    }
+}
+
+/// Something that a client wants, until it has an answer.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    op: Op,
+    id: String,
+    entropy: u64,
+    /// Tries so far.
+    pub attempt: u32,
+    pub is_done: bool,
+}
+
+/// See the module.
+pub(super) struct Clients {
+    pub requests: Vec<Request>,
+    /// Where a group's leader was last.
+    pub leaders: BTreeMap<PartitionId, u64>,
+    flows: Vec<FlowId>,
+    /// Those that can be started, by group.
+    groups: Vec<PartitionId>,
+    /// Executions that clients know, with the request.
+    executions: Vec<(usize, ExecutionId)>,
+}
+
+pub(super) const CLIENTS: usize = 4;
+/// Milliseconds between two wishes of a client.
+const PAUSE_MS: (u64, u64) = (20, 350);
+const TIMEOUT_MS: (u64, u64) = (1_000, 3_000);
+/// Before a request that was refused is sent again.
+const RETRY_MS: (u64, u64) = (20, 250);
+
+/// All that a flow has to do with a step here: worker steps with retries, fan-out and join, a wait.
+const FLOWS: [&str; 3] = [
+    "name: chain\ngraph:\n  nodes:\n    - {id: a, componentId: w, function: f, retry: {maxAttempts: 3, initialDelay: 50ms}}\n    - {id: b, componentId: w, function: f, retry: {maxAttempts: 2, initialDelay: 50ms}}\n  edges: [{source: a, target: b}]\n",
+    "name: fan\ngraph:\n  nodes:\n    - {id: a, componentId: w, function: f}\n    - {id: b, componentId: wait, function: delay, fields: {duration: 150ms}}\n    - {id: c, componentId: w, function: f}\n    - {id: d, componentId: w, function: f, join: all}\n  edges: [{source: a, target: b}, {source: a, target: c}, {source: b, target: d}, {source: c, target: d}]\n",
+    "name: clock\ntrigger:\n  schedule: {every: 1s, catchUp: {policy: all, window: 1h}}\ngraph:\n  nodes:\n    - {id: a, componentId: w, function: f}\n  edges: []\n",
+];
+
+impl Clients {
+    pub fn new(groups: &[PartitionId]) -> Self {
+        Self {
+            requests: Vec::new(),
+            leaders: BTreeMap::new(),
+            flows: Vec::new(),
+            groups: groups.to_vec(),
+            executions: Vec::new(),
+        }
+    }
+
+    fn want(&mut self, op: Op) -> usize {
+        self.requests.push(Request {
+            op,
+            id: format!("q{}", self.requests.len()),
+            entropy: run::draw(),
+            attempt: 0,
+            is_done: false,
+        });
+        self.requests.len() - 1
+    }
+
+    pub fn arm_all(&mut self) {
+        for group in self.groups.clone() {
+            for document in FLOWS {
+                let flow = FlowId::new(BEGIN_MS, group, run::draw());
+                self.flows.push(flow);
+                self.want(Op::Arm(flow, document));
+            }
+        }
+    }
+
+    pub fn disarm_all(&mut self) {
+        for flow in self.flows.clone() {
+            self.want(Op::Disarm(flow));
+        }
+    }
+
+    fn next(&mut self) -> Option<usize> {
+        let recent = self.executions.len().saturating_sub(12);
+        let known = &self.executions[recent..];
+        let flow = self.flows[run::between(0, self.flows.len() as u64 - 1) as usize];
+        let op = match run::between(0, 99) {
+            0..=7 if !known.is_empty() => Op::Cancel(pick(known)),
+            8..=17 if !known.is_empty() => Op::Redrive(pick(known)),
+            18..=27 => return None,
+            _ => Op::Start(flow),
+        };
+        Some(self.want(op))
+    }
+}
+
+fn pick(known: &[(usize, ExecutionId)]) -> ExecutionId {
+    known[run::between(0, known.len() as u64 - 1) as usize].1
+}
+
+fn command(request: &Request) -> PartitionCommand {
+    let request_id = request.id.clone();
+    match &request.op {
+        Op::Arm(flow, document) => {
+            let documents = flow::parse(document).expect("a valid document");
+            let document = Bytes::from(flow::canonical_json(&documents[0]));
+            PartitionCommand::Arm(ArmFlow {
+                flow: *flow,
+                name: documents[0].name.clone().unwrap_or_default(),
+                version: 1,
+                document,
+                content_hash: rows::Hash([1; 32]),
+                activation: 1,
+                without_workers: true,
+            })
+        }
+        Op::Disarm(flow) => PartitionCommand::Disarm(DisarmFlow {
+            flow: *flow,
+            activation: 1,
+            cancel_running: false,
+        }),
+        Op::Start(flow) => PartitionCommand::Start(StartExecution {
+            flow: *flow,
+            message: MessageRow {
+                data: Bytes::from(format!("{{\"n\":{}}}", request.entropy % 7)),
+                ..MessageRow::default()
+            },
+            request_id,
+            traceparent: String::new(),
+            tracestate: String::new(),
+            entropy: request.entropy,
+            request_id_only: false,
+            by_hand: false,
+        }),
+        Op::Cancel(execution) => PartitionCommand::Cancel(CancelExecution {
+            execution: *execution,
+            reason: "a client wanted it".into(),
+            request_id,
+        }),
+        Op::Redrive(execution) => PartitionCommand::Redrive(RedriveExecution {
+            execution: *execution,
+            steps: Vec::new(),
+            request_id,
+        }),
+    }
+}
+
+impl World {
+    pub(super) fn client_next(&mut self, client: usize) {
+        if self.faults.are_over {
+            return;
+        }
+        match self.clients.next() {
+            Some(request) => self.send(request),
+            None => self.read_something(),
+        }
+        let ms = run::between(PAUSE_MS.0, PAUSE_MS.1);
+        self.after(ms, Event::ClientNext(client));
+    }
+
+    /// The node that is asked next: where the leader was last, or any.
+    pub(super) fn target(&self, group: PartitionId) -> u64 {
+        let any = run::between(1, self.options.nodes);
+        let known = self.clients.leaders.get(&group).copied();
+        known.filter(|_| run::chance(900)).unwrap_or(any)
+    }
+
+    pub(super) fn send(&mut self, request: usize) {
+        let group = self.clients.requests[request].op.group();
+        let wanted = &mut self.clients.requests[request];
+        if wanted.is_done {
+            return;
+        }
+        wanted.attempt += 1;
+        if wanted.attempt > 1 {
+            run::count("requests repeated");
+        }
+        let attempt = wanted.attempt;
+        let node = self.target(group);
+        let ms = run::between(0, 3);
+        self.after(
+            ms,
+            Event::Arrive {
+                request,
+                attempt,
+                node,
+            },
+        );
+        let ms = run::between(TIMEOUT_MS.0, TIMEOUT_MS.1);
+        self.after(ms, Event::TimeOut { request, attempt });
+    }
+
+    pub(super) fn arrive(&mut self, request: usize, attempt: u32, node: u64) {
+        let wanted = &self.clients.requests[request];
+        let (group, command) = (wanted.op.group(), command(wanted));
+        self.ask(node, group, command, move |answer| Said::Answer {
+            request,
+            attempt,
+            answer,
+        });
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        request: usize,
+        attempt: u32,
+        answer: Result<PartitionReply, AskError>,
+    ) {
+        let wanted = &mut self.clients.requests[request];
+        if wanted.is_done {
+            return;
+        }
+        run::tell(|| format!("{} try {attempt}: {answer:?}", wanted.id));
+        match answer {
+            Ok(reply) => {
+                run::count("requests acknowledged");
+                run::note("acknowledged", &[request as u64]);
+                wanted.is_done = true;
+                let wanted = wanted.clone();
+                self.acknowledged(request, &wanted, &reply);
+            }
+            // Its schedule is behind, and catches up first: asked for again.
+            Err(AskError::Rejected(Rejection::ScheduleBehind(_))) => {
+                self.after(RETRY_MS.1, Event::Send(request));
+            }
+            Err(AskError::Rejected(rejection)) => {
+                run::count("requests rejected");
+                wanted.is_done = true;
+                if matches!(
+                    rejection,
+                    Rejection::RequestIdReused(_)
+                        | Rejection::InvalidDocument(_)
+                        | Rejection::Quarantined(_)
+                ) {
+                    run::violate(Violation::new(
+                        "I1 acknowledged commands stay",
+                        format!("request {} was refused: {rejection}", wanted.id),
+                    ));
+                }
+            }
+            Err(error) => {
+                if let AskError::NotLeader { leader } = error {
+                    let group = wanted.op.group();
+                    match leader {
+                        Some(leader) => self.clients.leaders.insert(group, leader.0),
+                        None => self.clients.leaders.remove(&group),
+                    };
+                } else if error == AskError::Unknown {
+                    run::count("unknown outcomes");
+                }
+                if self.clients.requests[request].attempt == attempt {
+                    let ms = run::between(RETRY_MS.0, RETRY_MS.1);
+                    self.after(ms, Event::Send(request));
+                }
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, number: usize, request: &Request, reply: &PartitionReply) {
+        let what = match (&request.op, reply) {
+            (Op::Start(flow), PartitionReply::Started { execution, .. }) => {
+                run::count("executions started");
+                self.clients.executions.push((number, *execution));
+                Acknowledged::Started {
+                    execution: *execution,
+                    flow: *flow,
+                }
+            }
+            (Op::Cancel(execution), PartitionReply::Cancelled { changed }) => {
+                Acknowledged::Cancelled {
+                    execution: *execution,
+                    changed: *changed,
+                }
+            }
+            (Op::Redrive(execution), PartitionReply::Redriven { .. }) => Acknowledged::Redriven {
+                execution: *execution,
+            },
+            _ => return,
+        };
+        if let Err(violation) = self.checks.on_acknowledged(&request.id, &what) {
+            run::violate(violation);
+        }
+    }
+
+    /// Reads an execution that was acknowledged, on whoever leads: it must be there.
+    fn read_something(&mut self) {
+        let Some((request, execution)) = self.clients.executions.last().copied() else {
+            return;
+        };
+        let group = execution.partition();
+        let node = self.target(group);
+        let key = Bytes::copy_from_slice(&execution_key(execution));
+        self.nodes[node as usize - 1].read(group, key, &self.outbox, request);
+    }
+}

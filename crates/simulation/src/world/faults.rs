@@ -1,0 +1,148 @@
+//! Faults, by chance: several may be under way at once.
+
+use tidemill_types::PartitionId;
+
+use super::{Event, World};
+use crate::{run, store::Crash};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Faults {
+    /// Nothing more goes wrong.
+    pub are_over: bool,
+}
+
+/// Milliseconds between two faults.
+const PAUSE_MS: (u64, u64) = (80, 900);
+/// How long a node is down, a link cut, a disk slow.
+const SHORT_MS: (u64, u64) = (50, 900);
+const LONG_MS: (u64, u64) = (900, 3_000);
+/// A wall clock may be so wrong.
+const SKEW_MS: u64 = 8_000;
+
+fn a_while() -> u64 {
+    let (least, most) = if run::chance(650) { SHORT_MS } else { LONG_MS };
+    run::between(least, most)
+}
+
+impl World {
+    pub(super) fn fault(&mut self) {
+        if self.faults.are_over {
+            return;
+        }
+        let node = run::between(1, self.options.nodes);
+        let group = PartitionId(run::between(1, u64::from(self.options.groups)) as u16);
+        // Leaders are worth more.
+        let node = match self.clients.leaders.get(&group) {
+            Some(leader) if run::chance(450) => *leader,
+            _ => node,
+        };
+        self.strike(node, group);
+        let ms = run::between(PAUSE_MS.0, PAUSE_MS.1);
+        self.after(ms, Event::Fault);
+    }
+
+    fn others(&self, node: u64) -> Vec<u64> {
+        (1..=self.options.nodes)
+            .filter(|other| *other != node)
+            .collect()
+    }
+
+    fn strike(&mut self, node: u64, group: PartitionId) {
+        let others = self.others(node);
+        let one = others[run::between(0, others.len() as u64 - 1) as usize];
+        let ms = a_while();
+        let index = node as usize - 1;
+        let what = match run::between(0, 99) {
+            0..=9 => {
+                self.crash(node, Crash::Killed, ms);
+                "processes killed"
+            }
+            10..=23 => {
+                self.crash(node, Crash::PowerCut, ms);
+                "power cuts"
+            }
+            24..=29 => {
+                for node in 1..=self.options.nodes {
+                    self.crash(node, Crash::PowerCut, run::between(20, 600));
+                }
+                "power cuts of all nodes"
+            }
+            30..=39 => {
+                if self.nodes[index].pause() {
+                    self.after(ms, Event::Resume(node));
+                }
+                "pauses"
+            }
+            40..=49 => {
+                for other in others {
+                    self.links.set_cut(node, other);
+                    self.links.set_cut(other, node);
+                }
+                self.after(ms, Event::Heal);
+                "nodes cut off"
+            }
+            50..=55 => {
+                for other in others {
+                    self.links.set_cut(node, other);
+                }
+                self.after(ms, Event::Heal);
+                "nodes that are not heard"
+            }
+            56..=61 => {
+                for other in others {
+                    self.links.set_cut(other, node);
+                }
+                self.after(ms, Event::Heal);
+                "nodes that hear nothing"
+            }
+            62..=66 => {
+                self.links.set_cut(node, one);
+                self.links.set_cut(one, node);
+                self.after(ms, Event::Heal);
+                "links cut"
+            }
+            67..=72 => {
+                for other in others {
+                    self.links.set_lossy(node, other);
+                    self.links.set_lossy(other, node);
+                }
+                self.after(ms, Event::Heal);
+                "links lossy"
+            }
+            73..=77 => {
+                for other in others {
+                    self.links.set_slow(node, other);
+                    self.links.set_slow(other, node);
+                }
+                self.after(ms, Event::Heal);
+                "links slow"
+            }
+            78..=84 => {
+                self.nodes[index].disk.set_slow(true);
+                self.after(ms, Event::Mend(node));
+                "disks slow"
+            }
+            85..=87 => {
+                self.nodes[index].disk.fail_next_sync();
+                "syncs that fail"
+            }
+            88..=91 => {
+                self.nodes[index].disk.set_full(true);
+                self.after(ms, Event::Mend(node));
+                "disks full"
+            }
+            92..=95 => {
+                let skew = run::between(0, 2 * SKEW_MS);
+                self.nodes[index].skew_ms = skew as i64 - SKEW_MS as i64;
+                "clocks wrong"
+            }
+            _ => {
+                self.nodes[index].hand_over(group, one);
+                "hand-overs asked for"
+            }
+        };
+        run::count(what);
+        run::note(what, &[node, one, ms]);
+    }
+}
