@@ -32,6 +32,9 @@ use crate::{
 /// What each start counts as, whichever way it comes.
 const RPC: &str = "ExecutionService/StartExecution";
 
+/// Starts that are taken before others of the node have their turn: each costs some microseconds.
+const STARTS_PER_TURN: usize = 64;
+
 /// Answers what comes in, until it ends or the node stops, and all that was taken is answered.
 pub(super) fn serve<S>(
     open: Arc<Open>,
@@ -42,14 +45,28 @@ where
     S: Stream<Item = Result<StartExecutionsRequest, Status>> + Send + Unpin,
 {
     let mut under_way = FuturesUnordered::new();
+    let mut message = Vec::new().into_iter();
     let mut bytes_under_way = 0;
     let mut ended: Option<Result<(), Status>> = None;
     let mut stopping = Box::pin(open.node.shutdown.clone().cancelled_owned());
     poll_fn(move |context| {
-        while ended.is_none()
-            && under_way.len() < STARTS_UNDER_WAY_MAX
-            && bytes_under_way < STARTS_UNDER_WAY_BYTES
-        {
+        let mut turn = 0;
+        loop {
+            for start in message.by_ref().take(STARTS_PER_TURN - turn) {
+                let answer = answered(Arc::clone(&open), origin, start);
+                under_way.push(answer);
+                turn += 1;
+            }
+            if turn == STARTS_PER_TURN {
+                context.waker().wake_by_ref();
+                break;
+            }
+            if ended.is_some()
+                || under_way.len() >= STARTS_UNDER_WAY_MAX
+                || bytes_under_way >= STARTS_UNDER_WAY_BYTES
+            {
+                break;
+            }
             if stopping.as_mut().poll(context).is_ready() {
                 ended = Some(Ok(()));
                 break;
@@ -60,12 +77,8 @@ where
                         ended = Some(Err(wrong));
                         break;
                     }
-                    for start in starts {
-                        let bytes = start.encoded_len();
-                        bytes_under_way += bytes;
-                        let answer = answered(Arc::clone(&open), origin, start);
-                        under_way.push(async move { (answer.await, bytes) });
-                    }
+                    bytes_under_way += starts.iter().map(NumberedStart::encoded_len).sum::<usize>();
+                    message = starts.into_iter();
                 }
                 Poll::Ready(Some(Err(broken))) => ended = Some(Err(broken)),
                 Poll::Ready(None) => ended = Some(Ok(())),
@@ -85,7 +98,7 @@ where
             return Poll::Ready(Some(Ok(StartExecutionsResponse { answers })));
         }
         match &mut ended {
-            Some(end) if under_way.is_empty() => {
+            Some(end) if under_way.is_empty() && message.len() == 0 => {
                 Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err))
             }
             _ => Poll::Pending,
@@ -104,8 +117,13 @@ fn check(starts: &[NumberedStart]) -> Result<(), Status> {
     Err(status(invalid("starts", reason)))
 }
 
-/// One start, with the count, the time and the span that it has as a call of its own.
-async fn answered(open: Arc<Open>, origin: Origin, start_of: NumberedStart) -> NumberedAnswer {
+/// One start, with the count, the time and the span that it has as a call of its own; and how many bytes it had.
+async fn answered(
+    open: Arc<Open>,
+    origin: Origin,
+    start_of: NumberedStart,
+) -> (NumberedAnswer, usize) {
+    let bytes = start_of.encoded_len();
     let begun = Instant::now();
     let request = start_of.request.unwrap_or_default();
     let span = request_span(RPC, &HeaderMap::new());
@@ -119,14 +137,15 @@ async fn answered(open: Arc<Open>, origin: Origin, start_of: NumberedStart) -> N
     let metrics = &open.node.metrics;
     let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
     metrics.requested(RPC, code, begun);
-    NumberedAnswer {
+    let answer = NumberedAnswer {
         number: start_of.number,
         outcome: Some(outcome(result)),
         leader: answered_by
             .and_then(|node| open.node.replica.member(node))
             .map(|member| member.grpc)
             .unwrap_or_default(),
-    }
+    };
+    (answer, bytes)
 }
 
 fn outcome(result: Result<StartExecutionResponse, Status>) -> Outcome {
