@@ -123,8 +123,13 @@ pub struct World {
 /// When the simulated world begins, in milliseconds since the Unix epoch.
 const BEGIN_MS: i64 = 1_800_000_000_000;
 /// openraft's debug assertions that fire in sound runs, by their places: see `tests/src/campaign.rs`. The node's
-/// process ends with one, as by a crash.
-const KNOWN_ASSERTIONS: [&str; 2] = ["replication/stream_state.rs:228", "io_progress.rs:126"];
+/// process ends with one, as by a crash. The third: a purge by bytes (the keeper's) waits for a session that
+/// reads the log, and openraft's own purge after the next snapshot asks for less. A release build purges less then.
+const KNOWN_ASSERTIONS: [&str; 3] = [
+    "replication/stream_state.rs:228",
+    "io_progress.rs:126",
+    "log_handler/mod.rs:80",
+];
 /// How long everything is left alone before faults begin.
 const QUIET_MS: u64 = 1_000;
 
