@@ -45,7 +45,7 @@ pub use self::plan::{Fault, Planned, plan};
 
 /// Debug assertions of openraft's that fire in sound runs, by their places, with what is known of them. Release
 /// builds have none of them and do what is right there. Anything else that panics is a problem.
-const KNOWN_ASSERTIONS: [(&str, &str); 2] = [
+const KNOWN_ASSERTIONS: [(&str, &str); 3] = [
     (
         "replication/stream_state.rs:228",
         "openraft's debug assertion in a deposed leader's stream, whose log was cut under it meanwhile: in a release \
@@ -54,6 +54,11 @@ const KNOWN_ASSERTIONS: [(&str, &str); 2] = [
     (
         "io_progress.rs:126",
         "openraft's debug assertion while a snapshot is installed: cause not known; the log is sound",
+    ),
+    (
+        "log_handler/mod.rs:80",
+        "openraft's debug assertion when its own policy asks for less to be purged than was asked for by size: a release \
+         build purges less",
     ),
 ];
 /// What a campaign's folder begins with; the process id follows.
@@ -301,6 +306,12 @@ impl Campaign {
                 healing.elapsed()
             ));
         }
+        if faults.stuck > 0 {
+            let stuck = faults.stuck;
+            notes.push(format!(
+                "{stuck} times a node ended after its disk had been full, and was started again"
+            ));
+        }
         let installed = faults.snapshots_installed;
         notes.push(format!(
             "{installed} snapshots were installed since the nodes' last starts"
@@ -376,7 +387,12 @@ async fn settle(
 ) -> Result<()> {
     let first = faults.fleet.first();
     for id in first {
-        let ready = faults.fleet.member(id)?.node.await_ready().await;
+        let mut ready = faults.fleet.member(id)?.node.await_ready().await;
+        if ready.is_err() {
+            // It may have ended to be started again.
+            faults.note_ended()?;
+            ready = faults.fleet.member(id)?.node.await_ready().await;
+        }
         // Its log says why, and is shown with the node's end.
         ready.map_err(|_| anyhow::anyhow!("node {id} does not become ready"))?;
         faults.note_ended()?;

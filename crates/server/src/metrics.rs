@@ -147,7 +147,7 @@ impl Metrics {
             ),
             commands_shed: r.counters(
                 "tidemill_actor_commands_shed_total",
-                "Commands refused before they were decided: overload (queue, wait, bytes) or a low disk.",
+                "Commands refused before they were decided: overload (queue, wait, bytes; again: as one before it on its stream) or a low disk.",
                 &["reason"],
             ),
             epochs: r.counters(

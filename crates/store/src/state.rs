@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod database;
+mod full;
 mod install;
 mod view;
 
@@ -18,18 +19,21 @@ use bytes::Bytes;
 use tidemill_rows::Mutation;
 use tidemill_types::PartitionId;
 
-use self::database::StateDatabase;
 pub use self::{
     checkpoint::{CHECKPOINT_LIST, CheckpointFile, CheckpointFiles},
     database::Verified,
     view::StateView,
 };
+use self::{database::StateDatabase, full::Recovery};
 use crate::{
     StoreError, StoreOptions,
     memory::SharedMemory,
     stats::{Counters, add},
     stop::FailStop,
 };
+
+/// Why the store stops when a full disk is over for everybody but RocksDB.
+const STUCK: &str = "there is room on the disk again, and the state does not get over having been full: a new start does";
 
 /// The state of one group; clones are the same state.
 #[derive(Clone)]
@@ -49,6 +53,7 @@ pub struct StateShared {
     current: RwLock<Arc<StateDatabase>>,
     /// One install or checkpoint at a time.
     exclusive: std::sync::Mutex<()>,
+    recovery: Recovery,
 }
 
 impl StateStore {
@@ -64,6 +69,7 @@ impl StateStore {
         Ok(Self {
             shared: Arc::new(StateShared {
                 group,
+                recovery: Recovery::new(dir.clone()),
                 dir,
                 options: options.clone(),
                 memory: memory.clone(),
@@ -102,6 +108,7 @@ impl StateStore {
                 .write(mutations)
                 .map_err(|error| self.stop_unless_full(error))?
         };
+        self.shared.recovery.succeeded();
         add(&self.shared.counters.state_writes, 1);
         add(&self.shared.counters.state_written_bytes, bytes);
         Ok(())
@@ -169,6 +176,7 @@ impl StateStore {
         self.current()
             .flush()
             .map_err(|error| self.stop_unless_full(error))?;
+        self.shared.recovery.succeeded();
         add(&self.shared.counters.flushes, 1);
         Ok(())
     }
@@ -234,6 +242,10 @@ impl StateStore {
 
     fn stop_unless_full(&self, error: StoreError) -> StoreError {
         match error {
+            StoreError::NoSpace { .. } if self.shared.recovery.failed() => {
+                self.shared.stop.stop(STUCK);
+                StoreError::Stopped
+            }
             StoreError::NoSpace { .. } => error,
             error => self.shared.stop.failed(error),
         }

@@ -26,6 +26,8 @@ use super::{
 
 /// How much of the log of a node that has ended is shown.
 const LOG_LINES_SHOWN: usize = 8;
+/// What a node says before it ends since RocksDB does not get over a full disk.
+const STUCK: &str = "does not get over having been full";
 /// How often it is looked whether a process has ended by itself.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a change of members is tried for, after which it is left to the end of the campaign.
@@ -51,6 +53,8 @@ pub struct Faults {
     joined: BTreeMap<u64, JoinHandle<()>>,
     /// Nodes that were sure to stop and went on: by fault.
     pub went_on: BTreeMap<&'static str, u64>,
+    /// Nodes that ended, and were started again, since RocksDB did not get over a full disk.
+    pub stuck: u64,
     /// By the nodes' metrics.
     pub snapshots_installed: u64,
 }
@@ -70,6 +74,7 @@ impl Faults {
             next_id,
             joined: BTreeMap::new(),
             went_on: BTreeMap::new(),
+            stuck: 0,
             snapshots_installed: 0,
         }
     }
@@ -144,9 +149,20 @@ impl Faults {
                 member.should_run = false;
                 continue;
             }
+            let text = member.node.log_text();
+            if text
+                .lines()
+                .rev()
+                .take(LOG_LINES_SHOWN)
+                .any(|line| line.contains(STUCK))
+            {
+                // As whoever supervises a server does.
+                member.launch()?;
+                self.stuck += 1;
+                continue;
+            }
             // One that cannot start is not made to again and again; `mend_all` tries once more.
             member.should_run = false;
-            let text = member.node.log_text();
             let mut last: Vec<&str> = text.lines().rev().take(LOG_LINES_SHOWN).collect();
             last.reverse();
             let last = last.join("\n  ");
