@@ -2,7 +2,7 @@
 //! partition actors of three or five nodes, over a simulated network, simulated disks and simulated time.
 //!
 //! How: this crate compiles the files of `crates/replica` (and two of `crates/store`) a second time,
-//! against its own [`platform`], network, snapshots and store, which stand where theirs do. So what runs
+//! against its own `platform`, network, snapshots and store, which stand where theirs do. So what runs
 //! here is what runs in production, line for line, and the production build knows nothing of it.
 //! `docs/simulator.md` says what is real and what is not. Must never be a dependency of anything that ships.
 
