@@ -11,6 +11,7 @@ pub mod fuzz;
 mod heartbeat;
 mod link;
 mod serve;
+mod session;
 mod snapshot;
 mod wire;
 

@@ -8,6 +8,8 @@ mod append;
 mod client;
 mod links;
 mod serve;
+#[path = "../../replica/src/network/session.rs"]
+mod session;
 #[allow(dead_code)]
 #[path = "../../replica/src/network/wire.rs"]
 mod wire;

@@ -1,13 +1,6 @@
 //! A leader's entries for one follower in one group. As `crates/replica/src/network/append.rs`.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use openraft::{
@@ -18,53 +11,18 @@ use openraft::{
 use prost::Message as _;
 use tidemill_proto::peer::v1 as peer;
 use tidemill_types::PartitionId;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::{Instant, timeout},
-};
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     client::{failure, malformed},
     links::{Body, Links, Reply},
+    session::{InFlight, while_open, while_readable},
     wire,
 };
-use crate::{
-    limits::{APPEND_TIMEOUT, APPENDS_IN_FLIGHT_MAX},
-    raft::Types,
-    run,
-    shared::Shared,
-};
+use crate::{limits::APPEND_TIMEOUT, raft::Types, run, shared::Shared};
 
 type Answers = BoxStream<'static, Result<StreamAppendResult<Types>, RPCError<Types>>>;
-
-/// Requests that were sent and not answered.
-struct InFlight {
-    room: Semaphore,
-    sent_at: Mutex<VecDeque<Instant>>,
-    is_overtaken: AtomicBool,
-}
-
-impl InFlight {
-    async fn sent(&self) {
-        if let Ok(permit) = self.room.acquire().await {
-            permit.forget();
-        }
-        let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
-        sent_at.push_back(Instant::now());
-    }
-
-    fn answered(&self) {
-        self.room.add_permits(1);
-        let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
-        sent_at.pop_front();
-    }
-
-    fn oldest(&self) -> Option<Duration> {
-        let sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
-        sent_at.front().map(Instant::elapsed)
-    }
-}
 
 /// Opens the stream. It ends when `input` does, or at the first answer that is not `matching`.
 pub(super) async fn open<S>(
@@ -81,26 +39,13 @@ where
     let Some(first) = input.next().await else {
         return Box::pin(stream::empty());
     };
-    let in_flight = Arc::new(InFlight {
-        room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
-        sent_at: Mutex::new(VecDeque::new()),
-        is_overtaken: AtomicBool::new(false),
-    });
+    let in_flight = Arc::new(InFlight::default());
     let (number, answers) = links.open(node, target, group);
     // The connection polls the requests on its own, as HTTP/2 does.
     let session = CancellationToken::new();
-    let requests = stream::once(std::future::ready(first))
-        .chain(input)
-        .take_while({
-            let (shared, in_flight) = (Arc::clone(shared), Arc::clone(&in_flight));
-            move |request| {
-                let next = request.prev_log_id.map_or(0, |prev| prev.index() + 1);
-                let is_overtaken = request.entries.is_empty() && shared.is_overtaken(next);
-                in_flight.is_overtaken.fetch_or(is_overtaken, Relaxed);
-                std::future::ready(!is_overtaken)
-            }
-        })
-        .take_until(session.clone().cancelled_owned());
+    let input = stream::once(std::future::ready(first)).chain(input);
+    let input = while_readable(input, Arc::clone(shared), Arc::clone(&in_flight));
+    let requests = while_open(Box::pin(input), &session);
     let pump = {
         let (links, in_flight) = (Arc::clone(links), Arc::clone(&in_flight));
         async move {
@@ -121,7 +66,7 @@ where
         |state| async move {
             let (mut answers, in_flight, session) = state?;
             let Some(next) = next(&mut answers, &in_flight).await else {
-                let is_overtaken = in_flight.is_overtaken.load(Relaxed);
+                let is_overtaken = in_flight.is_overtaken();
                 return is_overtaken.then(|| {
                     run::count("sessions overtaken by a purge");
                     (Err(failure("the log is purged beyond")), None)

@@ -1,0 +1,142 @@
+//! A replication session's requests: how many are under way, and when there must be no more.
+//!
+//! Knows nothing of how they are sent: the whole-node simulation (`crates/simulation`) compiles this file too.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt};
+use openraft::raft::AppendEntriesRequest;
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{limits::APPENDS_IN_FLIGHT_MAX, raft::Types, shared::Shared};
+
+/// Requests that were sent and not answered.
+pub(super) struct InFlight {
+    room: Semaphore,
+    sent_at: Mutex<VecDeque<Instant>>,
+    is_overtaken: AtomicBool,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self {
+            room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
+            sent_at: Mutex::default(),
+            is_overtaken: AtomicBool::new(false),
+        }
+    }
+}
+
+impl InFlight {
+    /// Waits for room.
+    pub async fn sent(&self) {
+        if let Ok(permit) = self.room.acquire().await {
+            permit.forget();
+        }
+        let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
+        sent_at.push_back(Instant::now());
+    }
+
+    pub fn answered(&self) {
+        self.room.add_permits(1);
+        let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
+        sent_at.pop_front();
+    }
+
+    pub fn oldest(&self) -> Option<Duration> {
+        let sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
+        sent_at.front().map(Instant::elapsed)
+    }
+    /// Whether the requests have ended because the log is purged beyond what the follower has.
+    pub fn is_overtaken(&self) -> bool {
+        self.is_overtaken.load(Relaxed)
+    }
+}
+
+/// The requests, until the session is over.
+pub(super) fn while_open<S: Stream + Send + Unpin + 'static>(
+    input: S,
+    session: &CancellationToken,
+) -> impl Stream<Item = S::Item> + Send + use<S> {
+    input.take_until(session.clone().cancelled_owned())
+}
+
+/// The requests, until one comes that can carry nothing, now or ever: openraft would send it for ever, and
+/// the follower would stay behind for as long as this leader leads.
+pub(super) fn while_readable<S>(
+    input: S,
+    shared: Arc<Shared>,
+    in_flight: Arc<InFlight>,
+) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+{
+    input.take_while(move |request| {
+        let next = request.prev_log_id.map_or(0, |prev| prev.index() + 1);
+        let is_overtaken = request.entries.is_empty() && shared.is_overtaken(next);
+        in_flight.is_overtaken.fetch_or(is_overtaken, Relaxed);
+        std::future::ready(!is_overtaken)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt as _, stream};
+    use openraft::entry::RaftEntry as _;
+
+    use super::*;
+    use crate::raft::{Entry, Payload, Vote, log_id};
+
+    #[tokio::test]
+    async fn nothing_is_asked_for_after_the_session() {
+        let asked = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let input = stream::iter(0..).map({
+            let asked = Arc::clone(&asked);
+            move |n: u64| {
+                asked.fetch_add(1, Relaxed);
+                n
+            }
+        });
+        let session = CancellationToken::new();
+        let mut requests = Box::pin(while_open(input, &session));
+        assert_eq!(requests.next().await, Some(0));
+        drop(session.drop_guard());
+        assert_eq!(requests.next().now_or_never(), Some(None));
+        assert_eq!(asked.load(Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_the_purge_has_overtaken_ends() {
+        let request = |prev, entries| AppendEntriesRequest::<Types> {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: Some(log_id(1, prev)),
+            entries,
+            leader_commit: None,
+        };
+        let shared = Arc::new(Shared::new(u64::MAX));
+        let in_flight = Arc::new(InFlight::default());
+        shared.note_purged_read(7);
+        // Entries that were read before the purge, and a commit without entries ahead of it, go out.
+        let read = vec![Entry::new(log_id(1, 4), Payload::Blank)];
+        let input = vec![
+            request(3, read),
+            request(7, vec![]),
+            request(6, vec![]),
+            request(9, vec![]),
+        ];
+        let input = stream::iter(input);
+        let sent: Vec<_> = while_readable(input, shared, Arc::clone(&in_flight))
+            .collect()
+            .await;
+        assert_eq!(sent.len(), 2);
+        assert!(in_flight.is_overtaken());
+    }
+}
