@@ -243,7 +243,7 @@ impl Client {
     /// The address of the node that is asked at present.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        self.shared.nodes.current().address
+        self.shared.nodes.current().address.to_string()
     }
 
     pub(crate) fn node(&self) -> Node {
@@ -335,7 +335,7 @@ impl Client {
             if Instant::now() + pause >= deadline {
                 return Err(outcome(error, call, perhaps_done));
             }
-            tracing::debug!(rpc = call.name, endpoint = node.address, error = %error, "call is tried again");
+            tracing::debug!(rpc = call.name, endpoint = %node.address, error = %error, "call is tried again");
             sleep(pause).await;
         }
     }

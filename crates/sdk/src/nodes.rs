@@ -25,7 +25,7 @@ pub struct InvalidEndpoint {
 /// A node to ask.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    pub(crate) address: String,
+    pub(crate) address: Arc<str>,
     pub(crate) channel: Channel,
     pub(crate) starts: Arc<Starts>,
     seed: bool,
@@ -78,7 +78,7 @@ impl Nodes {
     /// The node with this address, if it is known.
     pub(crate) fn at(&self, address: &str) -> Option<Node> {
         let state = self.lock();
-        let node = state.nodes.iter().find(|node| node.address == address);
+        let node = state.nodes.iter().find(|node| *node.address == *address);
         node.cloned()
     }
 
@@ -90,7 +90,7 @@ impl Nodes {
     /// Moves on from a node that failed, unless another call did so already.
     pub(crate) fn leave(&self, address: &str) {
         let mut state = self.lock();
-        if state.nodes[state.current].address == address {
+        if *state.nodes[state.current].address == *address {
             state.current = (state.current + 1) % state.nodes.len();
         }
     }
@@ -106,7 +106,7 @@ impl Nodes {
             let Ok(address) = normalise(member) else {
                 continue;
             };
-            let known = state.nodes.iter().find(|known| known.address == address);
+            let known = state.nodes.iter().find(|known| *known.address == *address);
             match known {
                 Some(known) => nodes.push(known.clone()),
                 None => nodes.extend(open(member, self.connect_timeout, false)),
@@ -166,7 +166,7 @@ fn open(text: &str, connect_timeout: Duration, seed: bool) -> Result<Node, Inval
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .connect_lazy();
     Ok(Node {
-        address,
+        address: address.into(),
         channel,
         starts: Arc::default(),
         seed,
@@ -204,10 +204,10 @@ mod tests {
         let nodes = nodes(&["a:1", "http://b:1/", "a:1"]).unwrap();
         assert_eq!(nodes.len(), 2);
         nodes.leave("http://b:1");
-        assert_eq!(nodes.current().address, "http://a:1");
+        assert_eq!(&*nodes.current().address, "http://a:1");
         nodes.leave("http://a:1");
         nodes.leave("http://a:1");
-        assert_eq!(nodes.current().address, "http://b:1");
+        assert_eq!(&*nodes.current().address, "http://b:1");
     }
 
     #[tokio::test]
@@ -215,7 +215,7 @@ mod tests {
         let nodes = nodes(&["a:1"]).unwrap();
         nodes.set_members(&["b:1".to_owned(), "c:1".to_owned(), String::new()]);
         assert_eq!(nodes.len(), 3);
-        assert_eq!(nodes.current().address, "http://a:1");
+        assert_eq!(&*nodes.current().address, "http://a:1");
         nodes.set_members(&["b:1".to_owned()]);
         assert_eq!(nodes.len(), 2);
     }

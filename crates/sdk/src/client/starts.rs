@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -27,7 +27,6 @@ use tidemill_proto::{
 };
 use tokio::{
     sync::{
-        OwnedSemaphorePermit, Semaphore,
         mpsc::{self, Receiver, Sender},
         oneshot,
     },
@@ -43,20 +42,16 @@ use crate::limits::{
 
 type Answer = Result<Response<StartExecutionResponse>, Status>;
 
-/// A start that was put on a stream.
+/// Who waits for the answers of a stream, by their starts' numbers.
+#[derive(Default)]
 struct Waiting {
-    tell: oneshot::Sender<Answer>,
-    /// Given back with the answer, not when the caller stops waiting: the server still works on it.
-    _place: OwnedSemaphorePermit,
+    number: u64,
+    /// An entry stays until its answer comes, not until the caller stops waiting: the server still works on it.
+    callers: HashMap<u64, oneshot::Sender<Answer>>,
 }
 
-/// What is known of a stream by those who use it.
-struct Shared {
-    /// None when the stream has ended: nobody would answer.
-    waiting: Mutex<Option<HashMap<u64, Waiting>>>,
-    places: Arc<Semaphore>,
-    number: AtomicU64,
-}
+/// What is known of a stream by those who use it. None when it has ended: nobody would answer.
+type Shared = Mutex<Option<Waiting>>;
 
 /// An open stream.
 #[derive(Clone)]
@@ -122,11 +117,7 @@ impl Starts {
 
     fn begin(&self, channel: &Channel) -> Open {
         let (queue, queued) = mpsc::channel(STARTS_UNDER_WAY_MAX);
-        let shared = Arc::new(Shared {
-            waiting: Mutex::new(Some(HashMap::new())),
-            places: Arc::new(Semaphore::new(STARTS_UNDER_WAY_MAX)),
-            number: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Mutex::new(Some(Waiting::default())));
         let (channel, unsupported) = (channel.clone(), Arc::clone(&self.unsupported));
         tokio::spawn(run(channel, queued, Arc::clone(&shared), unsupported));
         Open { shared, queue }
@@ -141,35 +132,27 @@ enum Put {
 
 impl Open {
     fn put(&self, request: StartExecutionRequest) -> Put {
-        let shared = &self.shared;
-        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+        let mut shared = lock(&self.shared);
+        let Some(waiting) = &mut *shared else {
+            return Put::Ended(request);
+        };
+        if waiting.callers.len() >= STARTS_UNDER_WAY_MAX {
             return Put::Full(request);
-        };
-        let (tell, told) = oneshot::channel();
-        let number = shared.number.fetch_add(1, Relaxed);
-        match &mut *lock(&shared.waiting) {
-            Some(waiting) => waiting.insert(
-                number,
-                Waiting {
-                    tell,
-                    _place: place,
-                },
-            ),
-            None => return Put::Ended(request),
-        };
+        }
+        let number = waiting.number;
         let start = NumberedStart {
             number,
             request: Some(request),
         };
         match self.queue.try_send(start) {
-            Ok(()) => Put::Done(told),
-            // It has as many places as there are permits, so it is the stream that has ended.
-            Err(failed) => {
-                if let Some(waiting) = &mut *lock(&shared.waiting) {
-                    waiting.remove(&number);
-                }
-                Put::Ended(failed.into_inner().request.unwrap_or_default())
+            Ok(()) => {
+                let (tell, told) = oneshot::channel();
+                waiting.number += 1;
+                waiting.callers.insert(number, tell);
+                Put::Done(told)
             }
+            // It has room for all who may wait, so it is the stream that has ended.
+            Err(failed) => Put::Ended(failed.into_inner().request.unwrap_or_default()),
         }
     }
 }
@@ -187,7 +170,7 @@ async fn run(
             let mut inbound = response.into_inner();
             loop {
                 match inbound.message().await {
-                    Ok(Some(message)) => shared.deliver(message.answers),
+                    Ok(Some(message)) => deliver(&shared, message.answers),
                     Ok(None) => break ended(),
                     Err(status) => break status,
                 }
@@ -200,23 +183,21 @@ async fn run(
         }
         Err(status) => status,
     };
-    let waiting = lock(&shared.waiting).take();
-    for waiting in waiting.unwrap_or_default().into_values() {
+    let waiting = lock(&shared).take().unwrap_or_default();
+    for caller in waiting.callers.into_values() {
         // Whoever has stopped waiting needs no answer.
-        let _ = waiting.tell.send(Err(status.clone()));
+        let _ = caller.send(Err(status.clone()));
     }
 }
 
-impl Shared {
-    fn deliver(&self, answers: Vec<NumberedAnswer>) {
-        let mut waiting = lock(&self.waiting);
-        let Some(waiting) = &mut *waiting else {
-            return;
-        };
-        for answer in answers {
-            if let Some(of) = waiting.remove(&answer.number) {
-                let _ = of.tell.send(read(answer));
-            }
+fn deliver(shared: &Shared, answers: Vec<NumberedAnswer>) {
+    let mut shared = lock(shared);
+    let Some(waiting) = &mut *shared else {
+        return;
+    };
+    for answer in answers {
+        if let Some(caller) = waiting.callers.remove(&answer.number) {
+            let _ = caller.send(read(answer));
         }
     }
 }
@@ -262,7 +243,6 @@ fn ended() -> Status {
 /// What is sent: all that has come up since the message before.
 struct Outbound {
     queued: Receiver<NumberedStart>,
-    taken: Vec<NumberedStart>,
     shared: Arc<Shared>,
     used_at: Instant,
     idle: Pin<Box<Sleep>>,
@@ -272,7 +252,6 @@ impl Outbound {
     fn new(queued: Receiver<NumberedStart>, shared: Arc<Shared>) -> Self {
         Self {
             queued,
-            taken: Vec::new(),
             shared,
             used_at: Instant::now(),
             idle: Box::pin(sleep(START_STREAM_IDLE)),
@@ -286,16 +265,15 @@ impl Stream for Outbound {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            let taken = &mut this.taken;
+            let mut starts = Vec::new();
             match this
                 .queued
-                .poll_recv_many(context, taken, STARTS_PER_MESSAGE)
+                .poll_recv_many(context, &mut starts, STARTS_PER_MESSAGE)
             {
                 // The client is gone: those who wait still get their answers.
                 Poll::Ready(0) => return Poll::Ready(None),
                 Poll::Ready(_) => {
                     this.used_at = Instant::now();
-                    let starts = std::mem::take(&mut this.taken);
                     return Poll::Ready(Some(StartExecutionsRequest { starts }));
                 }
                 Poll::Pending => {}
@@ -303,7 +281,7 @@ impl Stream for Outbound {
             if this.idle.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
-            if this.used_at.elapsed() >= START_STREAM_IDLE && this.shared.close_if_idle() {
+            if this.used_at.elapsed() >= START_STREAM_IDLE && close_if_idle(&this.shared) {
                 this.queued.close();
             } else {
                 let next = Instant::now() + START_STREAM_IDLE;
@@ -313,16 +291,16 @@ impl Stream for Outbound {
     }
 }
 
-impl Shared {
-    /// Ends the stream for those who would use it, unless somebody waits for an answer.
-    fn close_if_idle(&self) -> bool {
-        let mut waiting = lock(&self.waiting);
-        let is_idle = waiting.as_ref().is_none_or(HashMap::is_empty);
-        if is_idle {
-            *waiting = None;
-        }
-        is_idle
+/// Ends the stream for those who would use it, unless somebody waits for an answer.
+fn close_if_idle(shared: &Shared) -> bool {
+    let mut shared = lock(shared);
+    let is_idle = shared
+        .as_ref()
+        .is_none_or(|waiting| waiting.callers.is_empty());
+    if is_idle {
+        *shared = None;
     }
+    is_idle
 }
 
 #[cfg(test)]
@@ -333,11 +311,7 @@ mod tests {
 
     fn stream() -> (Open, Outbound) {
         let (queue, queued) = mpsc::channel(STARTS_UNDER_WAY_MAX);
-        let shared = Arc::new(Shared {
-            waiting: Mutex::new(Some(HashMap::new())),
-            places: Arc::new(Semaphore::new(STARTS_UNDER_WAY_MAX)),
-            number: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Mutex::new(Some(Waiting::default())));
         let outbound = Outbound::new(queued, Arc::clone(&shared));
         (Open { shared, queue }, outbound)
     }
@@ -368,11 +342,12 @@ mod tests {
         let mut next = tokio::spawn(async move { outbound.next().await });
         tokio::time::sleep(START_STREAM_IDLE * 5).await;
         assert!(!next.is_finished(), "somebody waits for an answer");
-        open.shared.deliver(vec![NumberedAnswer {
+        let told = NumberedAnswer {
             number,
             outcome: Some(Outcome::Started(StartExecutionResponse::default())),
             leader: "a:1".to_owned(),
-        }]);
+        };
+        deliver(&open.shared, vec![told]);
         let answer = answer.await.expect("an answer").expect("started");
         assert_eq!(answer.metadata().get(LEADER_HEADER).expect("it"), "a:1");
         assert!((&mut next).await.expect("no panic").is_none());

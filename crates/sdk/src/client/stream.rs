@@ -1,6 +1,6 @@
 //! A stream of answers that is opened again, at another node, when its node is lost.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Response, Status, Streaming, transport::Channel};
@@ -14,7 +14,7 @@ use crate::{
 /// One logical stream over as many calls as it takes.
 #[derive(Debug)]
 pub(super) struct Resuming<T> {
-    open: Option<(String, Streaming<T>)>,
+    open: Option<(Arc<str>, Streaming<T>)>,
 }
 
 impl<T> Resuming<T> {

@@ -2,7 +2,7 @@
 //!
 //! Nothing slow is awaited inside of it. Streams come and go; handlers and completions stay.
 
-use std::{collections::VecDeque, future::Future, pin::Pin};
+use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc};
 
 use tidemill_proto::v1::{
     CompletionStatus, Hello, Renewal, WorkRequest, WorkResponse,
@@ -42,12 +42,12 @@ enum Link {
         until: Instant,
     },
     Opening {
-        address: String,
+        address: Arc<str>,
         outgoing: mpsc::Sender<WorkRequest>,
         opening: Opening,
     },
     Up {
-        address: String,
+        address: Arc<str>,
         outgoing: mpsc::Sender<WorkRequest>,
         incoming: Box<Streaming<WorkResponse>>,
         since: Instant,
@@ -277,7 +277,7 @@ impl Session {
         };
         tracing::info!(
             worker = self.hello.worker,
-            endpoint = address,
+            endpoint = %address,
             unanswered = self.outbox.len(),
             "worker connected"
         );
@@ -304,7 +304,7 @@ impl Session {
         self.credits_told = 0;
         let (_, error) = read_status(status, &address);
         if self.stopping.is_none() || !self.outbox.is_empty() {
-            tracing::warn!(worker = self.hello.worker, endpoint = address, %error, "worker lost its stream");
+            tracing::warn!(worker = self.hello.worker, endpoint = %address, %error, "worker lost its stream");
         }
         self.client.leave(&address);
         if lived > BACKOFF_MAX {
@@ -322,7 +322,7 @@ impl Session {
         };
         tracing::info!(
             worker = self.hello.worker,
-            endpoint = address,
+            endpoint = %address,
             "node drains, worker moves on"
         );
         self.client.leave(&address);

@@ -96,14 +96,14 @@ where
                     let metrics = &open.node.metrics;
                     metrics.requested(RPC, Code::ResourceExhausted, now);
                     metrics.commands_shed.with(&["again"]).add(1);
-                    bytes_under_way -= start.encoded_len();
                     answer_bytes += refused.encoded_len();
                     answers.push(refused);
                     turn += 1;
                     continue;
                 }
-                let answer = answered(Arc::clone(&open), origin, start);
-                under_way.push(answer);
+                let bytes = start.encoded_len();
+                bytes_under_way += bytes;
+                under_way.push(answered(Arc::clone(&open), origin, start, bytes));
                 turn += 1;
             }
             if turn == STARTS_PER_TURN {
@@ -126,7 +126,6 @@ where
                         ended = Some(Err(wrong));
                         break;
                     }
-                    bytes_under_way += starts.iter().map(NumberedStart::encoded_len).sum::<usize>();
                     message = starts.into_iter();
                 }
                 Poll::Ready(Some(Err(broken))) => ended = Some(Err(broken)),
@@ -169,13 +168,13 @@ fn check(starts: &[NumberedStart]) -> Result<(), Status> {
     Err(status(invalid("starts", reason)))
 }
 
-/// One start, with the count, the time and the span that it has as a call of its own; its flow, and how many bytes it had.
+/// One start, with the count, the time and the span that it has as a call of its own; with its flow and its bytes.
 async fn answered(
     open: Arc<Open>,
     origin: Origin,
     start_of: NumberedStart,
+    bytes: usize,
 ) -> (NumberedAnswer, String, usize) {
-    let bytes = start_of.encoded_len();
     let begun = Instant::now();
     let request = start_of.request.unwrap_or_default();
     let flow = request.flow.clone();
