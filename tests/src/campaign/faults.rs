@@ -242,16 +242,13 @@ impl Faults {
                 }
             }
             Fault::Skew(n, ms) => {
-                let Some(switches) = &self.fleet.member(*n)?.switches else {
-                    return Ok(false);
-                };
-                switches.skew_ms(*ms)?;
+                let member = self.fleet.member(*n)?;
+                return member.switch(|switches| switches.skew_ms(*ms));
             }
             Fault::SlowDisk(n, ms) => {
-                let Some(switches) = &self.fleet.member(*n)?.switches else {
-                    return Ok(false);
-                };
-                switches.sync_delay(Duration::from_millis(*ms))?;
+                let delay = Duration::from_millis(*ms);
+                let member = self.fleet.member(*n)?;
+                return member.switch(|switches| switches.sync_delay(delay));
             }
             Fault::DiskFull(n) => {
                 let member = self.fleet.member(*n)?;
@@ -263,19 +260,14 @@ impl Faults {
             }
             Fault::SyncError(n) => {
                 let member = self.fleet.member(*n)?;
-                let Some(switches) = &member.switches else {
-                    return Ok(false);
-                };
-                switches.sync(Sync::Fails)?;
-                member.may_end = true;
+                member.may_end = member.switch(|switches| switches.sync(Sync::Fails))?;
+                return Ok(member.may_end);
             }
             Fault::WriteError(n, torn) => {
                 let member = self.fleet.member(*n)?;
-                let Some(switches) = &member.switches else {
-                    return Ok(false);
-                };
-                switches.write(if *torn { Write::Tears } else { Write::Fails })?;
-                member.may_end = true;
+                let write = if *torn { Write::Tears } else { Write::Fails };
+                member.may_end = member.switch(|switches| switches.write(write))?;
+                return Ok(member.may_end);
             }
             Fault::PowerCut(n) => return self.cut_power(&[*n]),
             Fault::Blackout => {
@@ -325,9 +317,8 @@ impl Faults {
                 self.apply_loss()?;
             }
             Fault::Skew(n, _) => {
-                if let Some(switches) = &self.fleet.member(*n)?.switches {
-                    switches.skew_ms(0)?;
-                }
+                let member = self.fleet.member(*n)?;
+                member.switch(|switches| switches.skew_ms(0))?;
             }
             Fault::DiskFull(n) => {
                 let member = self.fleet.member(*n)?;
@@ -338,9 +329,8 @@ impl Faults {
                 member.launch()?;
             }
             Fault::SlowDisk(n, _) => {
-                if let Some(switches) = &self.fleet.member(*n)?.switches {
-                    switches.sync_delay(Duration::ZERO)?;
-                }
+                let member = self.fleet.member(*n)?;
+                member.switch(|switches| switches.sync_delay(Duration::ZERO))?;
             }
             Fault::SyncError(n) => {
                 let usual = self.fleet.sync;
@@ -348,23 +338,14 @@ impl Faults {
                 if member.should_run && member.node.ended()?.is_none() {
                     *self.went_on.entry("sync_error").or_default() += 1;
                 }
-                let member = self.fleet.member(*n)?;
-                member.kill()?;
-                if let Some(switches) = &member.switches {
-                    switches.sync(usual)?;
-                }
-                member.may_end = false;
-                member.launch()?;
+                self.fleet
+                    .member(*n)?
+                    .restart(|switches| switches.sync(usual))?;
             }
             // What failed stops at the least the group that it was of; the process may go on for the others.
             Fault::WriteError(n, _) => {
                 let member = self.fleet.member(*n)?;
-                member.kill()?;
-                if let Some(switches) = &member.switches {
-                    switches.write(Write::Works)?;
-                }
-                member.may_end = false;
-                member.launch()?;
+                member.restart(|switches| switches.write(Write::Works))?;
             }
             Fault::PowerCut(n) => self.restore_power(&[*n])?,
             Fault::Blackout => {

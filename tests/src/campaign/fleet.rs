@@ -312,6 +312,28 @@ impl Member {
         }
     }
 
+    /// Changes its clock or disk. False when that cannot be done on this machine.
+    ///
+    /// # Errors
+    /// When the switch cannot be written.
+    pub fn switch(&self, change: impl FnOnce(&Switches) -> Result<()>) -> Result<bool> {
+        self.switches.as_ref().map_or(Ok(false), |switches| {
+            change(switches)?;
+            Ok(true)
+        })
+    }
+
+    /// Kills it, mends what struck it, and starts it again.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn restart(&mut self, mend: impl FnOnce(&Switches) -> Result<()>) -> Result<()> {
+        self.kill()?;
+        self.switch(mend)?;
+        self.may_end = false;
+        self.launch()
+    }
+
     /// SIGKILL, if it runs.
     ///
     /// # Errors
