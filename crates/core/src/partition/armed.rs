@@ -43,11 +43,21 @@ impl Partition {
         else {
             return Ok(None);
         };
-        while self.flows.len() >= PLANS_CACHED_MAX {
+        self.keep_armed(id, row.clone());
+        Ok(Some(ArmedFlow { row }))
+    }
+
+    fn keep_armed(&mut self, id: FlowId, row: ArmedFlowRow) {
+        while self.flows.len() >= PLANS_CACHED_MAX && !self.flows.contains_key(&id) {
             self.flows.pop_first();
         }
-        self.flows.insert(id, ArmedFlow { row: row.clone() });
-        Ok(Some(ArmedFlow { row }))
+        self.flows.insert(id, ArmedFlow { row });
+    }
+
+    /// Writes a flow's row, and keeps it in memory.
+    pub(super) fn put_armed(&mut self, id: FlowId, row: ArmedFlowRow) {
+        self.ledger.put(armed_flow_key(id), row.to_bytes());
+        self.keep_armed(id, row);
     }
 
     /// The compiled plan of a version that executions run here.
@@ -124,14 +134,13 @@ impl Partition {
             name: command.name,
             ..ArmedFlowRow::default()
         };
-        self.ledger.put(armed_flow_key(id), row.to_bytes());
+        self.put_armed(id, row);
         let version = PlanVersionRow {
             document: command.document,
             content_hash: command.content_hash,
         };
         self.ledger
             .put(plan_version_key(id, command.version), version.to_bytes());
-        self.flows.insert(id, ArmedFlow { row });
         self.ledger.record(JournalRecord {
             kind: kind::FLOW_ARMED.into(),
             actor: SYSTEM.into(),
@@ -195,8 +204,7 @@ impl Partition {
         row.armed = false;
         if changed {
             let version = row.version;
-            self.ledger.put(armed_flow_key(id), row.to_bytes());
-            self.flows.insert(id, ArmedFlow { row });
+            self.put_armed(id, row);
             self.ledger.record(JournalRecord {
                 kind: kind::FLOW_DISARMED.into(),
                 actor: SYSTEM.into(),

@@ -6,7 +6,6 @@
 //! on where the old one was. The flow's own row stays for a while: a late arm is refused by it.
 
 use tidemill_rows::{
-    Stored,
     journal::{JournalRecord, kind},
     key::after_prefix,
     table::{
@@ -67,11 +66,6 @@ impl Partition {
         let from = executions_of_flow_prefix(flow);
         let to = after_prefix(&from).expect("a table's prefix is not all 0xff");
         Ok(!self.ledger.scan(rows, &from, &to, 1)?.is_empty())
-    }
-
-    fn put_armed(&mut self, flow: FlowId, row: ArmedFlowRow) {
-        self.ledger.put(armed_flow_key(flow), row.to_bytes());
-        self.flows.insert(flow, ArmedFlow { row });
     }
 
     fn forget_later(&mut self, flow: FlowId, mut row: ArmedFlowRow, ms: u64) {

@@ -3,8 +3,8 @@
 use tidemill_rows::journal::kind;
 use tidemill_types::limits::{
     BUILTIN_STEPS_PER_COMMAND_MAX, ERROR_CODE_BYTES_MAX, ERROR_DETAILS_BYTES_MAX,
-    ERROR_MESSAGE_BYTES_MAX, EXECUTION_STEPS_MAX, EXECUTIONS_HYDRATED_MAX, REBOUND_DELAY_MS_MAX,
-    STEP_FAN_OUT_MAX, TIMERS_LOADED_MAX, TIMERS_PER_TURN_MAX,
+    ERROR_MESSAGE_BYTES_MAX, EXECUTION_STEPS_MAX, EXECUTIONS_HYDRATED_MAX, PLANS_CACHED_MAX,
+    REBOUND_DELAY_MS_MAX, STEP_FAN_OUT_MAX, TIMERS_LOADED_MAX, TIMERS_PER_TURN_MAX,
 };
 
 use super::*;
@@ -162,4 +162,37 @@ fn memory_holds_some_executions_and_timers_and_the_rest_still_happens() {
         ended = now_ended;
     }
     assert!(turns >= count.div_ceil(TIMERS_PER_TURN_MAX));
+}
+
+/// Flows and plans in memory.
+fn in_memory(bench: &Bench) -> (usize, usize) {
+    (bench.partition.flows.len(), bench.partition.plans.len())
+}
+
+#[test]
+fn memory_holds_some_flows_and_plans_and_the_rest_still_run() {
+    let mut bench = Bench::new();
+    let full = (PLANS_CACHED_MAX, PLANS_CACHED_MAX);
+    let flows: Vec<_> = (0..PLANS_CACHED_MAX).map(|_| bench.arm(WAITS)).collect();
+    assert_eq!(in_memory(&bench), full);
+    let last = bench.arm(WAITS);
+    assert_eq!(in_memory(&bench), full, "one has made room for another");
+    // Whichever it was: it is read again, and another one makes room.
+    let ids = [flows[0], flows[1], last].map(|flow| bench.start(flow, json!(1)));
+    assert_eq!(in_memory(&bench), full);
+    // Those that are stopped or deleted are not kept beside the others.
+    for (flow, activation) in flows.iter().take(4).zip(1..) {
+        bench.tell(PartitionCommand::Disarm(DisarmFlow {
+            flow: *flow,
+            activation,
+            cancel_running: false,
+        }));
+        assert_eq!(in_memory(&bench), full);
+        bench.tell(PartitionCommand::Forget { flow: *flow });
+        assert_eq!(in_memory(&bench), full);
+    }
+    bench.advance(50_000);
+    for id in ids {
+        assert_eq!(bench.state(id), ExecutionState::Succeeded);
+    }
 }
