@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
+use prost::Message as _;
 use serde_json::{Value, json};
 use tidemill_core::flow;
 use tidemill_proto::v1::{
@@ -343,6 +344,27 @@ async fn calls_of_workers() -> Result<()> {
         wait(POLL_WAIT_MS_MAX),
         wait(POLL_WAIT_MS_MAX + 1)
     );
+    let mut large = async |bytes: usize| {
+        let mut request = poll(hello.clone());
+        let with = |message: String| api::Completion {
+            outcome: Some(api::completion::Outcome::Error(api::StepError {
+                message,
+                ..api::StepError::default()
+            })),
+            ..api::Completion::default()
+        };
+        // Nobody's task. Its text is as long as there is room; lengths are of the same size then.
+        request.completions = vec![with("m".repeat(bytes - 1_024))];
+        let room = bytes - request.encoded_len();
+        request.completions = vec![with("m".repeat(bytes - 1_024 + room))];
+        assert_eq!(request.encoded_len(), bytes);
+        workers.poll_tasks(request).await
+    };
+    let most = large(WORK_MESSAGE_BYTES_MAX).await?.into_inner();
+    ensure!(most.results.len() == 1, "{most:?}");
+    let over = large(WORK_MESSAGE_BYTES_MAX + 1).await;
+    let refusal = over.expect_err("too many bytes");
+    ensure!(refusal.code() == Code::OutOfRange, "{refusal:?}");
     Ok(())
 }
 

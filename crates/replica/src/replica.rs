@@ -74,7 +74,8 @@ impl Replica {
         let space = Arc::new(SpaceWatch::default());
         let store = Arc::new(store);
         let stored = store.groups();
-        let identity = PeerIdentity::new(&config.cluster, config.node);
+        let identity = PeerIdentity::new(&config.cluster, config.node)
+            .expect("checked when the replica started");
         let peers = Arc::new(Peers::new(
             config.node,
             identity.clone(),

@@ -74,21 +74,28 @@ async fn run(node: Arc<Node>) {
                 running.remove(&id);
             }
         }
-        // A flow that is handed over already, and again due, has to wait: its status has changed since.
         let busy: HashSet<FlowId> = running.values().copied().collect();
-        let free = HAND_OVERS_MAX.saturating_sub(busy.len());
-        let next: Vec<FlowId> = due
-            .iter()
-            .filter(|flow| !busy.contains(flow))
-            .take(free)
-            .copied()
-            .collect();
-        for flow in next {
-            due.remove(&flow);
+        for flow in take_next(&mut due, &busy) {
             let task = tasks.spawn(hand_over(Arc::clone(&node), flow));
             running.insert(task.id(), flow);
         }
     }
+}
+
+/// Takes the flows whose turn it is, as many as there are places left. One that is handed over already, and again
+/// due, has to wait: its status has changed since.
+fn take_next(due: &mut BTreeSet<FlowId>, busy: &HashSet<FlowId>) -> Vec<FlowId> {
+    let free = HAND_OVERS_MAX.saturating_sub(busy.len());
+    let next: Vec<FlowId> = due
+        .iter()
+        .filter(|flow| !busy.contains(flow))
+        .take(free)
+        .copied()
+        .collect();
+    for flow in &next {
+        due.remove(flow);
+    }
+    next
 }
 
 /// What became of one try.
@@ -305,9 +312,27 @@ fn tried(answer: Result<(), Status>) -> Tried {
 #[cfg(test)]
 mod tests {
     use tidemill_core::Rejection;
+    use tidemill_types::PartitionId;
 
     use super::*;
     use crate::gateway::status;
+
+    #[test]
+    fn so_many_flows_are_handed_over_at_once_and_each_once() {
+        let flow = |number| FlowId::new(0, PartitionId(1), number);
+        let mut due: BTreeSet<_> = (0..HAND_OVERS_MAX as u64 + 2).map(flow).collect();
+        let first = take_next(&mut due, &HashSet::new());
+        assert_eq!((first.len(), due.len()), (HAND_OVERS_MAX, 2));
+        let mut busy: HashSet<_> = first.into_iter().collect();
+        assert_eq!(take_next(&mut due, &busy), []);
+        busy.remove(&flow(0));
+        busy.remove(&flow(1));
+        // Due again while it is handed over.
+        due.insert(flow(2));
+        let next = take_next(&mut due, &busy);
+        assert_eq!(next, [256, 257].map(flow));
+        assert_eq!(due, BTreeSet::from([flow(2)]));
+    }
 
     #[test]
     fn only_facts_end_a_hand_over() {

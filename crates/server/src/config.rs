@@ -23,7 +23,7 @@ use std::{
 use thiserror::Error;
 use tidemill_core::{catalog::CatalogConfig, partition::PartitionConfig};
 use tidemill_replica::{Member, ReplicaConfig, SnapshotPolicy};
-use tidemill_types::{NodeId, limits::REQUEST_OVERHEAD_BYTES};
+use tidemill_types::NodeId;
 
 pub use self::{
     options::{OPTIONS, OptionSpec},
@@ -263,12 +263,6 @@ impl Config {
     #[must_use]
     pub fn catalog(&self) -> CatalogConfig {
         CatalogConfig::default()
-    }
-
-    /// Most bytes in one gRPC request or answer that carries a message.
-    #[must_use]
-    pub fn grpc_bytes_max(&self) -> usize {
-        self.message_bytes_max + REQUEST_OVERHEAD_BYTES
     }
 }
 

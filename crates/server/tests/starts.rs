@@ -11,7 +11,7 @@ use tidemill_server::{
     boot::{Running, start},
 };
 use tidemill_types::limits::{
-    STARTS_PER_MESSAGE_MAX, STARTS_UNDER_WAY_BYTES, STARTS_UNDER_WAY_MAX,
+    STARTS_ANSWER_BYTES, STARTS_PER_MESSAGE_MAX, STARTS_UNDER_WAY_BYTES, STARTS_UNDER_WAY_MAX,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,6 +31,13 @@ struct Node {
     channel: Channel,
     _dir: tempfile::TempDir,
 }
+
+/// It ends when those who wait for it are all there.
+const NAP: &str = "
+name: nap
+graph:
+  nodes: [{id: rest, componentId: wait, function: delay, fields: {duration: 1s}}]
+";
 
 /// A stream of starts in the test's hands.
 struct Starts {
@@ -61,18 +68,18 @@ impl Node {
             running,
             _dir: dir,
         };
-        node.activate().await;
+        node.activate("sleeper", SLEEPER).await;
         node
     }
 
-    async fn activate(&self) {
+    async fn activate(&self, flow: &str, document: &str) {
         let mut flows = FlowServiceClient::new(self.channel.clone());
         let document = ApplyFlowRequest {
-            document: SLEEPER.into(),
+            document: document.into(),
             ..ApplyFlowRequest::default()
         };
         flows.apply_flow(document).await.expect("applied");
-        let flow = "sleeper".to_owned();
+        let flow = flow.to_owned();
         let publish = PublishFlowRequest {
             flow: flow.clone(),
             ..PublishFlowRequest::default()
@@ -267,6 +274,44 @@ async fn no_more_is_read_while_too_many_bytes_are_under_way() {
     }
     starts.send(vec![numbered(most, request(""))]).await;
     assert!(starts.answers_before(most).await > 0);
+    node.running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_gets_no_more_answers_once_it_has_so_many_bytes() {
+    const STARTS: u64 = 24;
+    let node = Node::start().await;
+    node.activate("nap", NAP).await;
+    let mut starts = node.starts().await;
+    // All wait for the end of one execution, so all are to be answered at the same time.
+    let start = |number| {
+        let large = vec![b'1'; STARTS_ANSWER_BYTES / 4];
+        let request = StartExecutionRequest {
+            flow: "nap".into(),
+            wait_ms: 300_000,
+            with_output: true,
+            message: Some(Message {
+                data: large.into(),
+                ..Message::default()
+            }),
+            ..request("the same")
+        };
+        numbered(number, request)
+    };
+    starts.send((0..STARTS).map(start).collect()).await;
+    let mut answered = 0;
+    let mut fullest = 0;
+    while answered < STARTS {
+        let answers = starts.next().await.expect("not too large for a client");
+        answered += answers.len() as u64;
+        let bytes = |answers: &[NumberedAnswer]| -> usize {
+            answers.iter().map(prost::Message::encoded_len).sum()
+        };
+        let (_, others) = answers.split_last().expect("an answer");
+        assert!(bytes(others) < STARTS_ANSWER_BYTES, "{}", bytes(others));
+        fullest = fullest.max(bytes(&answers));
+    }
+    assert!(fullest >= STARTS_ANSWER_BYTES, "{fullest}: not reached");
     node.running.drain().await;
 }
 

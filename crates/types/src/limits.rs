@@ -261,8 +261,6 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 1_000;
 pub const STARTS_INSIDE_MAX: usize = 2_048;
 /// Most bytes in the headers of one request.
 pub const REQUEST_HEADERS_BYTES_MAX: u32 = 64 * 1024;
-/// Room for what surrounds a message in a request or an answer, beside the message itself.
-pub const REQUEST_OVERHEAD_BYTES: usize = 256 * 1024;
 /// Most members in one bootstrap list.
 pub const BOOTSTRAP_MEMBERS_MAX: usize = 64;
 /// Most partitions of a cluster.
@@ -327,7 +325,7 @@ pub const RESPOND_HEADER_CHARS_MAX: usize = 8 * 1024;
 pub const REST_REQUESTS_MAX: usize = 128;
 /// Most bytes in the body of one.
 pub const REST_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Most flows that one list by REST looks at: it sorts and counts all of them.
+/// Most flows that one list by REST finds: it sorts and counts all of them.
 pub const REST_FLOWS_LISTED_MAX: usize = 100_000;
 /// Most executions of a flow that REST lists and counts: the newest.
 pub const REST_EXECUTIONS_LISTED_MAX: usize = 10_000;

@@ -46,13 +46,14 @@ pub struct PeerIdentity {
 }
 
 impl PeerIdentity {
-    /// `cluster` has been checked to be printable ASCII.
-    pub(crate) fn new(cluster: &str, node: NodeId) -> Self {
-        Self {
-            cluster: MetadataValue::try_from(cluster).expect("checked when the replica started"),
+    /// This node, to its peers. None when the cluster's name is not printable ASCII.
+    #[must_use]
+    pub fn new(cluster: &str, node: NodeId) -> Option<Self> {
+        Some(Self {
+            cluster: MetadataValue::try_from(cluster).ok()?,
             node: MetadataValue::from(node.0),
             to: None,
-        }
+        })
     }
 
     fn to(&self, node: u64) -> Self {

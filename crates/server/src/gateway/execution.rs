@@ -27,7 +27,7 @@ pub(super) use self::{
 };
 use super::Gateway;
 
-fn client(channel: PeerChannel) -> ExecutionServiceClient<PeerChannel> {
+pub(super) fn client(channel: PeerChannel) -> ExecutionServiceClient<PeerChannel> {
     ExecutionServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 

@@ -25,7 +25,7 @@ pub(super) use self::{
 };
 use super::Gateway;
 
-fn client(channel: PeerChannel) -> FlowServiceClient<PeerChannel> {
+pub(super) fn client(channel: PeerChannel) -> FlowServiceClient<PeerChannel> {
     FlowServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 

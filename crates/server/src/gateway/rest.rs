@@ -53,11 +53,10 @@ type Answer = Result<Response, Refusal>;
 
 /// The routes, to be merged into those of the HTTP port.
 pub(crate) fn router(node: Arc<OnceLock<Arc<Node>>>) -> Router {
-    let rest = Arc::new(Rest {
-        node,
-        open: OnceLock::new(),
-        places: Semaphore::new(REST_REQUESTS_MAX),
-    });
+    guarded(Rest::new(node), routes())
+}
+
+fn routes() -> Router<Arc<Rest>> {
     Router::new()
         .route("/flows", get(flows::list).post(flows::create))
         .route(
@@ -71,6 +70,10 @@ pub(crate) fn router(node: Arc<OnceLock<Arc<Node>>>) -> Router {
         .route("/executions", get(executions::list))
         .route("/executions/{id}", get(executions::get))
         .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })
+}
+
+fn guarded(rest: Arc<Rest>, routes: Router<Arc<Rest>>) -> Router {
+    routes
         .layer(middleware::from_fn_with_state(Arc::clone(&rest), guard))
         .with_state(rest)
 }
@@ -117,6 +120,14 @@ fn is_address(host: &str) -> bool {
 }
 
 impl Rest {
+    fn new(node: Arc<OnceLock<Arc<Node>>>) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            open: OnceLock::new(),
+            places: Semaphore::new(REST_REQUESTS_MAX),
+        })
+    }
+
     fn open(&self) -> Result<&Arc<Open>, Refusal> {
         let node = self.node.get().ok_or_else(Refusal::starting)?;
         Ok(self.open.get_or_init(|| Open::new(Arc::clone(node))))

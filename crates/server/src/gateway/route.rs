@@ -126,3 +126,64 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, http::Response};
+    use tidemill_proto::v1::{GetExecutionRequest, GetFlowRequest, GetScheduleRequest};
+    use tidemill_replica::PeerIdentity;
+    use tidemill_types::{NodeId, limits::ANSWER_BYTES_MAX};
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::{
+        Code,
+        service::Routes,
+        transport::{Channel, Server},
+    };
+
+    use super::*;
+    use crate::gateway::{execution, flow, schedule};
+
+    /// A channel to a node that announces an answer of so many bytes, and sends none of them.
+    async fn answers_with(bytes: usize) -> PeerChannel {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it has one");
+        let length = u32::try_from(bytes).expect("four bytes");
+        let routes = Router::new().fallback(move || async move {
+            let head = [&[0][..], &length.to_be_bytes()].concat();
+            Response::builder()
+                .header("content-type", "application/grpc")
+                .body(Body::from(head))
+                .expect("an answer")
+        });
+        let incoming = TcpListenerStream::new(listener);
+        let server = Server::builder().add_routes(Routes::from(routes));
+        tokio::spawn(server.serve_with_incoming(incoming));
+        let channel = Channel::from_shared(format!("http://{address}")).expect("an address");
+        let channel = channel.connect().await.expect("it listens");
+        let identity = PeerIdentity::new("test", NodeId(1)).expect("ASCII");
+        PeerChannel::new(channel, identity)
+    }
+
+    #[tokio::test]
+    async fn another_nodes_answer_has_so_many_bytes() {
+        for (bytes, is_too_large) in [(ANSWER_BYTES_MAX, false), (ANSWER_BYTES_MAX + 1, true)] {
+            let channel = answers_with(bytes).await;
+            let of_execution = execution::client(channel.clone())
+                .get_execution(GetExecutionRequest::default())
+                .await
+                .expect_err("it is cut off");
+            let of_flow = flow::client(channel.clone())
+                .get_flow(GetFlowRequest::default())
+                .await
+                .expect_err("it is cut off");
+            let of_schedule = schedule::client(channel)
+                .get_schedule(GetScheduleRequest::default())
+                .await
+                .expect_err("it is cut off");
+            for error in [of_execution, of_flow, of_schedule] {
+                assert_eq!(error.code() == Code::OutOfRange, is_too_large, "{error:?}");
+            }
+        }
+    }
+}

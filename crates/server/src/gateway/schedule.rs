@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 use super::{Checks, Gateway, Open, Origin, flow::resolve, status};
 use crate::actor::{AskError, GroupHandle};
 
-fn client(channel: PeerChannel) -> ScheduleServiceClient<PeerChannel> {
+pub(super) fn client(channel: PeerChannel) -> ScheduleServiceClient<PeerChannel> {
     ScheduleServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 

@@ -151,3 +151,30 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_workers_may_be_connected() {
+        let hub = Hub {
+            links: Vec::new(),
+            last_session: AtomicU64::new(0),
+            sessions: watch::Sender::new(0),
+            metrics: Arc::new(Metrics::new()),
+        };
+        let open = || hub.open(Hello::default());
+        let sessions: Vec<_> = (0..WORKER_SESSIONS_MAX)
+            .map(|_| open().expect("a place"))
+            .collect();
+        assert!(matches!(open(), Err(AskError::Overloaded { .. })));
+        assert_eq!(
+            hub.metrics.worker_sessions.get(),
+            WORKER_SESSIONS_MAX as f64
+        );
+        hub.close(&sessions[0]);
+        assert!(open().is_ok(), "the place of the one that went");
+        assert!(open().is_err());
+    }
+}

@@ -457,7 +457,47 @@ fn cut(text: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures::poll;
+
     use super::*;
+
+    #[tokio::test]
+    async fn completions_wait_in_a_gateway_up_to_so_many_bytes() {
+        const MIB: usize = 1024 * 1024;
+        let link = Link::new(PartitionId(1), MIB);
+        let task = |number| TaskId {
+            step: StepId {
+                execution: ExecutionId::new(0, PartitionId(1), number),
+                step: 0,
+            },
+            attempt: 1,
+        };
+        let complete = |number| {
+            let error = StepError {
+                // And what is around it: a MiB each, in whole units.
+                message: "m".repeat(MIB - ROOM_UNIT_BYTES),
+                ..StepError::default()
+            };
+            let completion = Completion {
+                outcome: Some(completion::Outcome::Error(error)),
+                ..Completion::default()
+            };
+            link.complete(1, task(number), completion)
+        };
+        let most = (COMPLETION_QUEUE_BYTES_MAX / MIB) as u64;
+        for number in 0..most {
+            assert!(poll!(pin!(complete(number))).is_ready(), "{number}");
+        }
+        let mut late = pin!(complete(most));
+        assert!(poll!(&mut late).is_pending());
+        // What is on its way to the leader does not wait here any more.
+        let request = link.next_request().expect("something to say");
+        assert_eq!(request.completions.len(), 1);
+        assert!(poll!(&mut late).is_ready());
+        assert!(poll!(pin!(complete(most + 1))).is_pending());
+    }
 
     #[test]
     fn a_progress_text_is_cut_at_a_character() {

@@ -182,4 +182,26 @@ mod tests {
         let other = FlowId::new(0, PartitionId(1), 2);
         assert!(all(&rows, other, None).is_empty());
     }
+
+    #[test]
+    fn a_filter_looks_at_so_many_executions_for_a_page() {
+        let flow = FlowId::new(0, PartitionId(1), 1);
+        // The oldest has failed, and is looked at last.
+        let rows = rows(flow, LISTED_ROWS_MAX as i64 + 1);
+        let find = |state, token| {
+            let page = Page::check(Some(PageRequest { size: 7, token })).expect("a page");
+            let answer = read(&rows, flow, Some(state), &page).expect("no damage");
+            (answer.executions.len(), answer.next_token)
+        };
+        let (found, token) = find(ExecutionState::Running, String::new());
+        assert_eq!(found, 0);
+        let last = execution_by_flow_key(flow, ExecutionId::new(1, PartitionId(1), 1));
+        let last = execution_of_by_flow_key(&last).expect("an execution's key");
+        assert_eq!(token, page::token(&last.0), "all but the oldest");
+        assert_eq!(
+            find(ExecutionState::Failed, token.clone()),
+            (1, String::new())
+        );
+        assert_eq!(find(ExecutionState::Running, token), (0, String::new()));
+    }
 }

@@ -50,3 +50,42 @@ impl NodeNames {
         Ok(names)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidemill_core::memory::MemoryRows;
+    use tidemill_rows::{Mutation, Stored as _};
+    use tidemill_types::PartitionId;
+
+    use super::*;
+
+    #[test]
+    fn so_many_versions_are_kept_and_others_read_again() {
+        let flow = FlowId::new(0, PartitionId(1), 1);
+        let mut rows = MemoryRows::default();
+        let most = u32::try_from(NODE_NAMES_CACHED_MAX).expect("a few hundred");
+        for version in 1..=most + 1 {
+            let document = format!(
+                r#"{{"name": "x", "graph": {{"nodes": [{{"id": "n{version}", "componentId": "c", "function": "f"}}], "edges": []}}}}"#
+            );
+            let row = PlanVersionRow {
+                document: document.into(),
+                ..PlanVersionRow::default()
+            };
+            rows.apply(&[Mutation::Put {
+                key: plan_version_key(flow, version),
+                value: row.to_bytes(),
+            }]);
+        }
+        let names = NodeNames::default();
+        let kept = || names.known.lock().expect("whole").len();
+        for version in 1..=most + 1 {
+            let found = names.of(&rows, flow, version).expect("a version");
+            assert_eq!(*found[0], *format!("n{version}"));
+            assert_eq!(kept(), most.min(version) as usize);
+        }
+        // The one that made room.
+        let found = names.of(&rows, flow, 1).expect("a version");
+        assert_eq!((&*found[0], kept()), ("n1", NODE_NAMES_CACHED_MAX));
+    }
+}

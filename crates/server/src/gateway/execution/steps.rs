@@ -12,7 +12,7 @@ use tidemill_types::{
 };
 use tonic::Status;
 
-use super::{client, read};
+use super::{NodeNames, client, read};
 use crate::{
     actor::AskError,
     gateway::{
@@ -39,7 +39,7 @@ pub(in crate::gateway) async fn list(
         Kind::Read,
         home,
         |home| async move {
-            let mut answer = answer(open, &home.read().await?, id, request, page)?;
+            let mut answer = answer(&open.nodes, &home.read().await?, id, request, page)?;
             let progress = open.node.effects.of(id.partition());
             for step in &mut answer.steps {
                 let id = StepId {
@@ -61,14 +61,14 @@ pub(in crate::gateway) async fn list(
 }
 
 fn answer(
-    open: &Open,
+    nodes: &NodeNames,
     rows: &dyn Rows,
     id: ExecutionId,
     request: &ListStepsRequest,
     page: &Page,
 ) -> CheckResult<ListStepsResponse> {
     let execution = read::execution(rows, id)?;
-    let names = read::names(&open.nodes, rows, &execution)?;
+    let names = read::names(nodes, rows, &execution)?;
     let mut from = page.after_key()?.map_or(0, u32::from_be_bytes);
     let mut limit = page.size;
     if let Some(number) = request.number {
@@ -132,4 +132,110 @@ fn read_messages(
     let outputs = row.first_output..row.first_output.saturating_add(row.outputs);
     let output = take(&mut outputs.into_iter())?;
     Ok((input, output))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tidemill_core::memory::MemoryRows;
+    use tidemill_proto::v1::PageRequest;
+    use tidemill_rows::{
+        Mutation, Stored,
+        table::{
+            ExecutionRow, MessageRow, PlanVersionRow, execution_key, message_key, plan_version_key,
+            step_key,
+        },
+    };
+    use tidemill_types::{FlowId, PartitionId};
+
+    use super::*;
+
+    const MESSAGE_BYTES: usize = 1024 * 1024;
+    /// So many messages are all that a page takes.
+    const MOST: u32 = (PAGE_BYTES_MAX / MESSAGE_BYTES) as u32;
+
+    fn execution() -> ExecutionId {
+        ExecutionId::new(0, PartitionId(1), 1)
+    }
+
+    fn put(rows: &mut MemoryRows, key: tidemill_rows::Key, value: &impl Stored) {
+        rows.apply(&[Mutation::Put {
+            key,
+            value: value.to_bytes(),
+        }]);
+    }
+
+    /// An execution whose steps gave so many messages each.
+    fn rows(outputs: &[u32]) -> MemoryRows {
+        let mut rows = MemoryRows::default();
+        let flow = FlowId::new(0, PartitionId(1), 1);
+        let document = r#"{"name": "x", "graph": {"nodes": [{"id": "a", "componentId": "c", "function": "f"}], "edges": []}}"#;
+        let version = PlanVersionRow {
+            document: Bytes::from_static(document.as_bytes()),
+            ..PlanVersionRow::default()
+        };
+        put(&mut rows, plan_version_key(flow, 1), &version);
+        let row = ExecutionRow {
+            flow,
+            version: 1,
+            ..ExecutionRow::default()
+        };
+        put(&mut rows, execution_key(execution()), &row);
+        let mut first_output = 0;
+        for (step, outputs) in (0..).zip(outputs.iter().copied()) {
+            let row = StepRow {
+                first_output,
+                outputs,
+                ..StepRow::default()
+            };
+            let execution = execution();
+            put(&mut rows, step_key(StepId { execution, step }), &row);
+            for number in first_output..first_output + outputs {
+                let row = MessageRow {
+                    data: vec![b'1'; MESSAGE_BYTES].into(),
+                    ..MessageRow::default()
+                };
+                put(&mut rows, message_key(execution, number), &row);
+            }
+            first_output += outputs;
+        }
+        rows
+    }
+
+    /// The messages of each step, page by page.
+    fn pages(rows: &MemoryRows, with_messages: bool) -> Vec<Vec<usize>> {
+        let request = ListStepsRequest {
+            with_messages,
+            ..ListStepsRequest::default()
+        };
+        let names = NodeNames::default();
+        let mut found = Vec::new();
+        let mut token = String::new();
+        loop {
+            let page = Page::check(Some(PageRequest { size: 50, token })).expect("a page");
+            let answer = answer(&names, rows, execution(), &request, &page).expect("no damage");
+            found.push(answer.steps.iter().map(|step| step.output.len()).collect());
+            token = answer.next_token;
+            if token.is_empty() {
+                return found;
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_ends_once_it_has_so_many_bytes_of_messages() {
+        let most = MOST as usize;
+        let rows = rows(&[1; MOST as usize + 1]);
+        assert_eq!(pages(&rows, false), [vec![0; most + 1]]);
+        assert_eq!(pages(&rows, true), [vec![1; most], vec![1]]);
+        // What no step took is the output, and has no pages.
+        let output = read::output(&rows, execution()).expect("no damage");
+        assert_eq!(output.len(), most);
+    }
+
+    #[test]
+    fn of_a_step_with_too_many_bytes_the_first_messages_are_shown() {
+        let rows = rows(&[0, MOST + 1, 1]);
+        assert_eq!(pages(&rows, true), [vec![0, MOST as usize], vec![1]]);
+    }
 }

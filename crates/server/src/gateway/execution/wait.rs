@@ -34,10 +34,7 @@ pub(in crate::gateway) async fn wait(
 ) -> Result<WaitExecutionResponse, Status> {
     let node = &open.node;
     let (id, home) = Checks::execution(&request.execution_id, node).map_err(status)?;
-    let timeout_ms = match at_most("timeout_ms", request.timeout_ms).map_err(status)? {
-        0 => EXECUTION_WAIT_MS_DEFAULT,
-        ms => ms,
-    };
+    let timeout_ms = timeout_ms(&request).map_err(status)?;
     let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
     let request = &request;
     node.on_leader(
@@ -54,6 +51,14 @@ pub(in crate::gateway) async fn wait(
         },
     )
     .await
+}
+
+/// How long a call waits.
+fn timeout_ms(request: &WaitExecutionRequest) -> CheckResult<u32> {
+    Ok(match at_most("timeout_ms", request.timeout_ms)? {
+        0 => EXECUTION_WAIT_MS_DEFAULT,
+        ms => ms,
+    })
 }
 
 /// A time to wait, checked.
@@ -133,5 +138,25 @@ pub(super) async fn until_ended(
                 return Err(AskError::Unavailable("the node is shutting down".into()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_say_how_long_waits_as_long_as_the_default() {
+        let of = |timeout_ms| {
+            self::timeout_ms(&WaitExecutionRequest {
+                timeout_ms,
+                ..WaitExecutionRequest::default()
+            })
+        };
+        assert_eq!(of(0).expect("allowed"), EXECUTION_WAIT_MS_DEFAULT);
+        assert_eq!(of(1).expect("allowed"), 1);
+        let most = EXECUTION_WAIT_MS_MAX;
+        assert_eq!(of(most).expect("allowed"), most);
+        assert!(of(most + 1).is_err());
     }
 }

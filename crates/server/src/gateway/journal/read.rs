@@ -257,6 +257,28 @@ mod tests {
     }
 
     #[test]
+    fn a_message_gets_no_more_records_once_it_has_so_many_bytes() {
+        let mut rows = MemoryRows::default();
+        let mut head = JournalHead::default();
+        let detail = "d".repeat(JOURNAL_BYTES_PER_MESSAGE / 4);
+        for _ in 0..6 {
+            let record = JournalRecord {
+                detail: detail.clone(),
+                ..JournalRecord::default()
+            };
+            let (key, value, next) = head.append(record, PARTITION);
+            rows.apply(&[Mutation::Put { key, value }]);
+            head = next;
+        }
+        let mut reader = reader(1, u64::MAX);
+        let mut part = || {
+            let (entries, is_end) = reader.part(&rows).expect("no damage");
+            (entries.len(), is_end)
+        };
+        assert_eq!([part(), part()], [(4, false), (2, true)]);
+    }
+
+    #[test]
     fn a_gap_is_damage() {
         let mut rows = rows(5);
         rows.apply(&[Mutation::Delete {

@@ -96,16 +96,7 @@ impl Wanted {
                 ..ListFlowsRequest::default()
             };
             let page = flows::list(open, Origin::Client, request).await?;
-            let fitting = page.flows.into_iter().filter(|flow| self.fits(flow));
-            found.extend(fitting.map(|flow| Flow {
-                document: String::new(),
-                ..flow
-            }));
-            if found.len() > REST_FLOWS_LISTED_MAX {
-                return Err(Refusal::bad(format!(
-                    "more than {REST_FLOWS_LISTED_MAX} flows: filter them, or list them by gRPC"
-                )));
-            }
+            self.take(page.flows, &mut found)?;
             token = page.next_token;
             if token.is_empty() {
                 break;
@@ -113,6 +104,21 @@ impl Wanted {
         }
         self.order(&mut found);
         Ok(found)
+    }
+
+    /// Keeps what is wanted of a page.
+    fn take(&self, flows: Vec<Flow>, found: &mut Vec<Flow>) -> Result<(), Refusal> {
+        let fitting = flows.into_iter().filter(|flow| self.fits(flow));
+        found.extend(fitting.map(|flow| Flow {
+            document: String::new(),
+            ..flow
+        }));
+        if found.len() > REST_FLOWS_LISTED_MAX {
+            return Err(Refusal::bad(format!(
+                "more than {REST_FLOWS_LISTED_MAX} flows: filter them, or list them by gRPC"
+            )));
+        }
+        Ok(())
     }
 
     fn fits(&self, flow: &Flow) -> bool {
@@ -147,4 +153,32 @@ impl Wanted {
 fn type_of(flow: &Flow) -> String {
     let document: serde_json::Value = serde_json::from_str(&flow.document).unwrap_or_default();
     document["type"].as_str().unwrap_or("ordinary").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_so_many_flows() {
+        let query = Query::parse("search=shop").expect("fine");
+        let wanted = Wanted::read(&query).expect("fine");
+        let flows = |name: &str, count| {
+            let flow = Flow {
+                name: name.into(),
+                ..Flow::default()
+            };
+            vec![flow; count]
+        };
+        let mut found = Vec::new();
+        for _ in 0..REST_FLOWS_LISTED_MAX / 1_000 {
+            let page = flows("shop", 1_000);
+            assert!(wanted.take(page, &mut found).is_ok());
+        }
+        // Only what is wanted counts.
+        assert!(wanted.take(flows("other", 1_000), &mut found).is_ok());
+        assert_eq!(found.len(), REST_FLOWS_LISTED_MAX);
+        let refused = wanted.take(flows("shop", 1), &mut found);
+        assert_eq!(refused.expect_err("one too many").status(), 400);
+    }
 }

@@ -1,7 +1,12 @@
 //! What needs no node.
 
-use axum::http::HeaderValue;
+use std::future::pending;
+
+use axum::http::{HeaderValue, StatusCode};
+use futures::poll;
 use tidemill_types::{ExecutionId, FlowId, PartitionId};
+
+use tonic::codegen::Service as _;
 
 use super::*;
 use crate::gateway::rest::{ids, query::Query};
@@ -88,4 +93,29 @@ fn pages_of_other_sites_are_kept_out() {
         pairs.extend(origin.map(|origin| (header::ORIGIN, origin)));
         assert_eq!(is_of_another_site(&headers(&pairs)), is_other, "{origin:?}");
     }
+}
+
+#[tokio::test]
+async fn so_many_requests_are_answered_at_once() {
+    let routes = Router::new()
+        .route("/slow", get(pending::<()>))
+        .route("/fast", get(|| async {}));
+    let mut router = guarded(Rest::new(Arc::default()), routes);
+    let mut call = |path: &str| {
+        let request = Request::builder().uri(path).body(Body::empty());
+        Box::pin(router.call(request.expect("a request")))
+    };
+    let mut inside = Vec::new();
+    for _ in 0..REST_REQUESTS_MAX {
+        let mut slow = call("/slow");
+        assert!(poll!(&mut slow).is_pending());
+        inside.push(slow);
+    }
+    let refused = call("/fast").await.expect("infallible");
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.headers().contains_key(header::RETRY_AFTER));
+    // One caller hangs up.
+    inside.pop();
+    let answered = call("/fast").await.expect("infallible");
+    assert_eq!(answered.status(), StatusCode::OK);
 }

@@ -149,3 +149,27 @@ fn trigger_of(flow: FlowId, version: u32, document: &[u8]) -> Result<Trigger, As
     let webhook = (!has_schedule).then(|| document.trigger.webhook.unwrap_or_default());
     Ok(Trigger { flow, webhook })
 }
+
+#[cfg(test)]
+mod tests {
+    use tidemill_types::PartitionId;
+
+    use super::*;
+
+    #[test]
+    fn so_many_triggers_are_kept() {
+        let triggers = Triggers::default();
+        let document = br#"{"name": "x", "graph": {"nodes": [{"id": "a", "componentId": "c", "function": "f"}], "edges": []}}"#;
+        let flow = |number| FlowId::new(0, PartitionId(1), number);
+        for number in 0..PLANS_CACHED_MAX as u64 + 1 {
+            let kept = triggers.keep(flow(number), 1, document);
+            assert_eq!(kept.expect("a version").flow, flow(number));
+        }
+        assert_eq!(
+            triggers.known.lock().expect("whole").len(),
+            PLANS_CACHED_MAX
+        );
+        assert!(triggers.known(flow(0), 1).is_none(), "it has made room");
+        assert!(triggers.known(flow(1), 1).is_some());
+    }
+}
