@@ -9,6 +9,7 @@
 //! decide, [`Group::propose`] with that epoch and numbers 1, 2, 3 and so on. On the first error of a
 //! proposal it drops what it holds in memory and starts a new epoch, if it still leads.
 
+mod change;
 mod codec;
 mod config;
 mod directory;

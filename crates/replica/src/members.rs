@@ -1,16 +1,8 @@
 //! Changes of the members: of one group on its leader, and of all groups from anywhere.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
-use openraft::{
-    ChangeMembers, ServerState,
-    async_runtime::WatchReceiver,
-    errors::{ClientWriteError, RaftError},
-};
+use openraft::{ServerState, async_runtime::WatchReceiver};
 use tidemill_proto::peer::v1::{
     self as peer, change_member_request::Change, change_member_response::Result as Changed,
 };
@@ -19,8 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Request, Status};
 
 use crate::{
-    ChangeError,
-    codec::node_from_wire,
+    ChangeError, change,
     directory::Directory,
     group::Group,
     handover::ask,
@@ -28,126 +19,35 @@ use crate::{
     network::member_client,
 };
 
-/// Entries that a learner may lack when it becomes a voter: it must not hold up commits for long.
-const PROMOTE_LAG_MAX: u64 = 100;
-
 /// Changes the members of one group, if this node leads it.
 pub(crate) async fn change_here(
     directory: &Directory,
     group: &Group,
     change: Change,
 ) -> Result<Changed, Status> {
-    let raft = group.raft();
-    let (leads, leader, last, known, voter, matched) = {
-        let node = match &change {
-            Change::Add(node) => node.id,
-            Change::Promote(id) | Change::Remove(id) | Change::TransferTo(id) => *id,
-        };
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        (
-            metrics.state == ServerState::Leader,
-            metrics.current_leader,
-            metrics.last_log_index.unwrap_or(0),
-            membership.get_node(&node).cloned(),
-            membership.voter_ids().any(|id| id == node),
-            metrics
-                .replication
-                .as_ref()
-                .and_then(|replication| replication.get(&node).copied().flatten()),
-        )
-    };
-    if !leads {
-        return Ok(Changed::NotLeader(leader.unwrap_or(0)));
-    }
-    let written = match change {
-        Change::Add(node) => {
-            let (id, node) =
-                node_from_wire(node).map_err(|e| Status::invalid_argument(e.to_string()))?;
-            if known.as_ref() == Some(&node) {
-                return Ok(Changed::Done(last));
-            }
-            if known.is_some() {
-                raft.change_membership(ChangeMembers::SetNodes(BTreeMap::from([(id, node)])), true)
-                    .await
-            } else {
-                raft.add_learner(id, node, false).await
-            }
-        }
-        Change::Promote(_) if voter => return Ok(Changed::Done(last)),
-        Change::Promote(_) if known.is_none() => {
-            return Ok(Changed::Refused("it is not a member yet".to_owned()));
-        }
-        Change::Promote(id) => {
-            let matched = matched.map_or(0, |matched| matched.index);
-            if matched + PROMOTE_LAG_MAX < last {
-                return Ok(Changed::Refused("it has not caught up yet".to_owned()));
-            }
-            raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([id])), true)
-                .await
-        }
-        Change::Remove(_) if known.is_none() => return Ok(Changed::Done(last)),
-        Change::Remove(id) => {
-            if voter {
-                check_rest(directory, group, id).await?;
-            }
-            let id = BTreeSet::from([id]);
-            if voter {
-                raft.change_membership(ChangeMembers::RemoveVoters(id), false)
-                    .await
-            } else {
-                raft.change_membership(ChangeMembers::RemoveNodes(id), false)
-                    .await
-            }
-        }
-        Change::TransferTo(id) => {
-            if !voter {
-                return Ok(Changed::Refused("it is not a voter".to_owned()));
-            }
-            return raft
-                .trigger()
-                .transfer_leader(id)
-                .await
-                .map(|()| Changed::Done(last))
-                .map_err(|error| Status::unavailable(error.to_string()));
-        }
-    };
-    match written {
-        Ok(written) => Ok(Changed::Done(written.log_id.index)),
-        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-            Ok(Changed::NotLeader(forward.leader_id.unwrap_or(0)))
-        }
-        Err(RaftError::APIError(error)) => Ok(Changed::Refused(error.to_string())),
-        Err(RaftError::Fatal(error)) => Err(Status::unavailable(error.to_string())),
-    }
+    let check = |others| check_rest(directory, group.id(), others);
+    change::change(group, change, check).await
 }
 
-/// Refuses to remove a voter when the rest would have no majority that answers: the change could not be
+/// Refuses to remove a voter when the others would have no majority that answers: the change could not be
 /// committed, and nor could anything after it.
-async fn check_rest(directory: &Directory, group: &Group, removed: u64) -> Result<(), Status> {
-    let voters: Vec<u64> = {
-        let metrics = group.raft().metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.membership_config.voter_ids().collect()
-    };
-    let rest: Vec<NodeId> = voters
-        .into_iter()
-        .filter(|id| *id != removed)
-        .map(NodeId)
-        .collect();
-    let answers = rest
-        .iter()
-        .map(|id| async { *id == directory.node() || ask(directory, *id).await.is_some() });
+async fn check_rest(
+    directory: &Directory,
+    group: PartitionId,
+    others: Vec<u64>,
+) -> Result<(), Status> {
+    let answers = others.iter().map(|id| async {
+        let id = NodeId(*id);
+        id == directory.node() || ask(directory, id).await.is_some()
+    });
     let answers = futures::future::join_all(answers).await;
     let alive = answers.into_iter().filter(|answers| *answers).count();
-    if alive * 2 > rest.len() {
+    if alive * 2 > others.len() {
         return Ok(());
     }
     Err(Status::failed_precondition(format!(
-        "without node {removed} group {} would have {} voters, of which {alive} answer: no majority",
-        group.id(),
-        rest.len()
+        "group {group} would be left with {} voters, of which {alive} answer: no majority",
+        others.len()
     )))
 }
 

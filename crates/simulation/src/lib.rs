@@ -23,6 +23,7 @@ mod world;
 #[allow(dead_code, unused_imports)] // not all of what they offer is used here
 #[path = "../../replica/src"]
 mod replica {
+    pub(crate) mod change;
     pub(crate) mod codec;
     pub(crate) mod group;
     pub(crate) mod limits;
@@ -40,7 +41,7 @@ mod store_error;
 #[path = "../../store/src/log/tail.rs"]
 mod tail;
 
-use replica::{codec, group, limits, log, machine, raft, shared, space, tasks};
+use replica::{change, codec, group, limits, log, machine, raft, shared, space, tasks};
 use tidemill_replica::{GroupStats, ProposeError, ReadError, ReplicaConfig, StartError};
 
 // As `tidemill_rows`.

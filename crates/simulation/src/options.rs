@@ -17,11 +17,13 @@ pub enum Planted {
     FenceIgnored,
     /// openraft's `enable_leader_restore`, its default.
     LeaderRestore,
+    /// The state keeps the members that it was first told of.
+    MembersNotUpdated,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NoSyncBeforeAck,
         Self::VoteNotPersisted,
         Self::LogOutOfOrder,
@@ -29,6 +31,7 @@ impl Planted {
         Self::SnapshotWithoutFence,
         Self::FenceIgnored,
         Self::LeaderRestore,
+        Self::MembersNotUpdated,
     ];
 
     /// The bug with this name, as its `Debug` form writes it.

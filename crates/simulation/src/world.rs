@@ -7,6 +7,7 @@
 
 mod clients;
 mod faults;
+mod members;
 mod node;
 mod truth;
 mod workers;
@@ -19,11 +20,14 @@ use std::{
 };
 
 use tidemill_core::command::{PartitionCommand, PartitionEffect, PartitionReply};
+use tidemill_proto::peer::v1::change_member_response::Result as Changed;
 use tidemill_server::{actor::AskError, metrics::Metrics};
 use tidemill_testkit::invariant::Checks;
 use tidemill_types::PartitionId;
 
-use self::{clients::Clients, faults::Faults, node::Node, truth::Truth, workers::Workers};
+use self::{
+    clients::Clients, faults::Faults, members::Members, node::Node, truth::Truth, workers::Workers,
+};
 use crate::{Options, Violation, network::Links, run};
 
 /// How a run ended.
@@ -78,6 +82,12 @@ enum Event {
     Heal,
     /// A disk is well.
     Mend(u64),
+    /// The operator wants other members.
+    Members,
+    /// The operator asks again, if there was no answer to what it asked with this number.
+    ChangeAgain(u64),
+    /// A removed node's machine ends.
+    Retire(u64),
 }
 
 /// What a node says.
@@ -98,6 +108,11 @@ enum Said {
         request: usize,
         is_there: bool,
     },
+    /// What became of a change of members.
+    Changed {
+        asked: u64,
+        answer: Result<Changed, String>,
+    },
 }
 
 /// Where nodes say it: from whom, of which process, about which group, what.
@@ -116,6 +131,7 @@ pub struct World {
     clients: Clients,
     workers: Workers,
     faults: Faults,
+    members: Members,
     outbox: Outbox,
     metrics: Arc<Metrics>,
 }
@@ -211,6 +227,7 @@ impl World {
             clients: Clients::new(&groups),
             workers: Workers::new(),
             faults: Faults::default(),
+            members: Members::new(options.nodes),
             links,
             outbox,
             metrics: Arc::new(Metrics::new()),
@@ -230,6 +247,7 @@ impl World {
             self.after(ms, Event::ClientNext(client));
         }
         self.after(QUIET_MS, Event::Fault);
+        self.members_later();
     }
 
     fn after(&mut self, ms: u64, event: Event) {
@@ -330,7 +348,8 @@ impl World {
             } => self.attach(node, group, process),
             Event::Fault => self.fault(),
             Event::Restart(node) => {
-                if !self.nodes[node as usize - 1].is_running() {
+                let at = &self.nodes[node as usize - 1];
+                if !at.is_running() && !at.is_gone {
                     self.start(node);
                 }
             }
@@ -344,6 +363,9 @@ impl World {
                 disk.set_slow(false);
                 disk.set_full(false);
             }
+            Event::Members => self.members_next(),
+            Event::ChangeAgain(asked) => self.change_again(asked),
+            Event::Retire(node) => self.retire(node),
         }
     }
 
@@ -378,6 +400,7 @@ impl World {
                 answer,
             } => self.answered(request, attempt, answer),
             Said::Completed { completion, answer } => self.completed(completion, answer),
+            Said::Changed { asked, answer } => self.changed(asked, answer),
             Said::Found { request, is_there } => {
                 run::count("reads");
                 if !is_there {
@@ -456,8 +479,10 @@ impl World {
                 ));
             }
         }
+        let nodes = self.nodes.iter();
+        let nodes: Vec<_> = nodes.filter(|node| self.members.has(node.id)).collect();
         for truth in self.truths.values() {
-            if let Err(violation) = truth.at_rest(&self.nodes, &mut self.checks) {
+            if let Err(violation) = truth.at_rest(&nodes, &mut self.checks) {
                 run::violate(violation);
             }
         }
@@ -468,14 +493,16 @@ impl World {
         if let Some(request) = self.clients.requests.iter().find(|r| !r.is_done) {
             return Some(format!("a request is not settled: {request:?}"));
         }
-        self.nodes
+        let nodes = self.member_nodes();
+        nodes
             .iter()
             .find(|node| !node.is_serving())
             .map(|node| format!("node {} is down", node.id))
+            .or_else(|| self.members_unfinished())
             .or_else(|| {
                 self.truths
                     .values()
-                    .find_map(|truth| truth.unfinished(&self.nodes))
+                    .find_map(|truth| truth.unfinished(&nodes))
             })
     }
 

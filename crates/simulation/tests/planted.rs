@@ -100,3 +100,12 @@ fn a_fence_that_is_ignored_is_found() {
 fn a_leadership_that_is_restored_is_found() {
     check(Planted::LeaderRestore, &["no log id", "I1", "I7"]);
 }
+
+#[test]
+fn members_that_a_restart_forgets_are_found() {
+    // They count when elections are held, and are compared at the end.
+    check(
+        Planted::MembersNotUpdated,
+        &["I11", "I1", "no log id", "nothing panics"],
+    );
+}

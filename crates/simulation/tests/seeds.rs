@@ -16,9 +16,11 @@ const SEEDS: u64 = 250;
 const SEEDS_OF_FIVE: u64 = 40;
 
 /// What must have happened at least once over all seeds of three nodes: without it the run proves little.
-const MUST_HAPPEN: [&str; 40] = [
+const MUST_HAPPEN: [&str; 44] = [
     "batches",
     "batches refused by the fence",
+    "changes of members found half made",
+    "changes of members refused",
     "clocks wrong",
     "completions answered",
     "completions late",
@@ -36,6 +38,8 @@ const MUST_HAPPEN: [&str; 40] = [
     "links slow",
     "logs purged",
     "logs truncated",
+    "members added",
+    "members removed",
     "nodes cut off",
     "nodes that are not heard",
     "nodes that hear nothing",

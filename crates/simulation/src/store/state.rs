@@ -33,6 +33,13 @@ impl StateStore {
 
     pub fn write(&self, mutations: &[Mutation]) -> Result<(), StoreError> {
         self.stop.check()?;
+        if run::planted(Planted::MembersNotUpdated) {
+            let members = members_key(self.group);
+            let is_known = self.get(&members)?.is_some();
+            let kept = |mutation: &&Mutation| !is_known || *mutation.key() != members;
+            let kept: Vec<_> = mutations.iter().filter(kept).cloned().collect();
+            return self.disk.write_rows(self.group, &kept);
+        }
         self.disk.write_rows(self.group, mutations)
     }
 
@@ -63,4 +70,11 @@ impl StateStore {
         self.disk.replace_rows(self.group, rows);
         Ok(())
     }
+}
+
+/// The replica's own row of the members, as in `crates/replica/src/machine.rs`.
+fn members_key(group: PartitionId) -> Vec<u8> {
+    let mut key = key::start(group, Table::Replica, 1).to_vec();
+    key.push(2);
+    key
 }

@@ -194,9 +194,11 @@ impl World {
 
     /// The node that is asked next: where the leader was last, or any.
     pub(super) fn target(&self, group: PartitionId) -> u64 {
-        let any = run::between(1, self.options.nodes);
+        let any = self.any_machine();
         let known = self.clients.leaders.get(&group).copied();
-        known.filter(|_| run::chance(900)).unwrap_or(any)
+        known
+            .filter(|node| !self.nodes[*node as usize - 1].is_gone && run::chance(900))
+            .unwrap_or(any)
     }
 
     pub(super) fn send(&mut self, request: usize) {

@@ -30,11 +30,13 @@ impl World {
         if self.faults.are_over {
             return;
         }
-        let node = run::between(1, self.options.nodes);
+        let node = self.any_machine();
         let group = PartitionId(run::between(1, u64::from(self.options.groups)) as u16);
         // Leaders are worth more.
         let node = match self.clients.leaders.get(&group) {
-            Some(leader) if run::chance(450) => *leader,
+            Some(leader) if run::chance(450) && !self.nodes[*leader as usize - 1].is_gone => {
+                *leader
+            }
             _ => node,
         };
         self.strike(node, group);
@@ -43,9 +45,9 @@ impl World {
     }
 
     fn others(&self, node: u64) -> Vec<u64> {
-        (1..=self.options.nodes)
-            .filter(|other| *other != node)
-            .collect()
+        let mut others = self.machines();
+        others.retain(|other| *other != node);
+        others
     }
 
     fn strike(&mut self, node: u64, group: PartitionId) {
@@ -63,7 +65,7 @@ impl World {
                 "power cuts"
             }
             24..=29 => {
-                for node in 1..=self.options.nodes {
+                for node in self.machines() {
                     self.crash(node, Crash::PowerCut, run::between(20, 600));
                 }
                 "power cuts of all nodes"

@@ -60,6 +60,8 @@ pub(super) struct Node {
     pub process: u64,
     running: Option<Process>,
     is_paused: bool,
+    /// It has ended for good.
+    pub is_gone: bool,
     /// Something has ended the process.
     pub must_end: bool,
     /// Its wall clock's error.
@@ -68,9 +70,9 @@ pub(super) struct Node {
     pub faults_are_over: Arc<AtomicBool>,
 }
 
-struct Process {
+pub(super) struct Process {
     /// Dropped first: it ends all tasks.
-    runtime: Runtime,
+    pub(super) runtime: Runtime,
     /// The process's clock when the world's was at `begun_ms`.
     begun: Instant,
     begun_ms: u64,
@@ -85,8 +87,8 @@ struct Process {
 }
 
 /// What serves once the groups are open.
-struct Opened {
-    server: Arc<Server>,
+pub(super) struct Opened {
+    pub(super) server: Arc<Server>,
     handles: BTreeMap<PartitionId, GroupHandle<Partition>>,
 }
 
@@ -98,6 +100,7 @@ impl Node {
             process: 0,
             running: None,
             is_paused: false,
+            is_gone: false,
             must_end: false,
             skew_ms: 0,
             clock: Arc::default(),
@@ -268,7 +271,7 @@ impl Node {
         }
     }
 
-    fn serving(&self) -> Option<(&Process, &Opened)> {
+    pub(super) fn serving(&self) -> Option<(&Process, &Opened)> {
         let process = self.running.as_ref()?;
         Some((process, process.opened.as_ref()?))
     }

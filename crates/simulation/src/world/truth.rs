@@ -191,7 +191,7 @@ impl Truth {
     }
 
     /// What has not come to rest, if anything.
-    pub fn unfinished(&self, nodes: &[Node]) -> Option<String> {
+    pub fn unfinished(&self, nodes: &[&Node]) -> Option<String> {
         let behind = nodes.iter().find_map(|node| {
             let applied = node
                 .disk
@@ -210,7 +210,7 @@ impl Truth {
     }
 
     /// Everything, once all is at rest.
-    pub fn at_rest(&self, nodes: &[Node], checks: &mut Checks) -> Checked {
+    pub fn at_rest(&self, nodes: &[&Node], checks: &mut Checks) -> Checked {
         checks.at_rest(self.group, &self.rows)?;
         for node in nodes {
             let is_same = node.disk.read_rows(self.group, |rows, _| {
