@@ -71,6 +71,16 @@ impl Log {
         Self::entries(self.store.read(from, to, bytes_max))
     }
 
+    /// A log that has failed takes entries no more, and openraft asks for them all the same: with none given, it
+    /// would go on as if they had been applied.
+    fn read_to_apply(&self, from: u64, to: u64) -> Result<Vec<Entry>, io::Error> {
+        let entries = self.read(from, to, APPLY_READ_BYTES_MAX)?;
+        if entries.is_empty() {
+            self.store.check().map_err(io_error)?;
+        }
+        Ok(entries)
+    }
+
     fn entries(read: Result<Vec<LogEntry>, StoreError>) -> Result<Vec<Entry>, io::Error> {
         let entries = read.map_err(io_error)?;
         entries.into_iter().map(Self::decode).collect()
@@ -123,7 +133,7 @@ impl RaftLogReader<Types> for Log {
                 let log = log.clone();
                 stream::try_unfold(from, move |from| {
                     let read = if from < to {
-                        log.read(from, to, APPLY_READ_BYTES_MAX)
+                        log.read_to_apply(from, to)
                     } else {
                         Ok(Vec::new())
                     };

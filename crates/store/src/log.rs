@@ -261,6 +261,14 @@ impl LogStore {
         self.shared.send(Command::Barrier { done });
     }
 
+    /// Whether the log still takes anything.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] once a write has failed.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.shared.stop.check()
+    }
+
     /// The vote saved last. From memory.
     ///
     /// # Errors

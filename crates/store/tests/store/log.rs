@@ -259,6 +259,7 @@ fn a_panic_in_a_callback_stops_the_store_and_answers_everybody() {
     let store = open(dir.path());
     let log = store.log(GROUP);
     append(&log, 0..3, 10);
+    assert_eq!(log.check(), Ok(()));
     log.save_vote(Bytes::new(), Box::new(|_| panic!("a caller's mistake")));
     // Answered, whether it came into the same batch or was too late.
     let answer = sync(|done| log.append(vec![entry(3, 0, 1)], done));
@@ -267,6 +268,7 @@ fn a_panic_in_a_callback_stops_the_store_and_answers_everybody() {
         "{answer:?}"
     );
     assert!(store.stopped().is_some());
+    assert_eq!(log.check(), Err(StoreError::Stopped));
     assert_eq!(
         sync(|done| log.append(vec![], done)),
         Err(StoreError::Stopped)
