@@ -19,11 +19,13 @@ pub enum Planted {
     LeaderRestore,
     /// The state keeps the members that it was first told of.
     MembersNotUpdated,
+    /// A flush of the state that failed is taken for one that did not.
+    FlushErrorIgnored,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoSyncBeforeAck,
         Self::VoteNotPersisted,
         Self::LogOutOfOrder,
@@ -32,6 +34,7 @@ impl Planted {
         Self::FenceIgnored,
         Self::LeaderRestore,
         Self::MembersNotUpdated,
+        Self::FlushErrorIgnored,
     ];
 
     /// The bug with this name, as its `Debug` form writes it.

@@ -102,6 +102,11 @@ fn a_leadership_that_is_restored_is_found() {
 }
 
 #[test]
+fn a_flush_that_failed_and_is_believed_is_found() {
+    check(Planted::FlushErrorIgnored, &["a node starts", "I1", "I7"]);
+}
+
+#[test]
 fn members_that_a_restart_forgets_are_found() {
     // They count when elections are held, and are compared at the end.
     check(

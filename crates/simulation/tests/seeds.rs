@@ -16,7 +16,7 @@ const SEEDS: u64 = 250;
 const SEEDS_OF_FIVE: u64 = 40;
 
 /// What must have happened at least once over all seeds of three nodes: without it the run proves little.
-const MUST_HAPPEN: [&str; 44] = [
+const MUST_HAPPEN: [&str; 46] = [
     "batches",
     "batches refused by the fence",
     "changes of members found half made",
@@ -31,6 +31,7 @@ const MUST_HAPPEN: [&str; 44] = [
     "epochs",
     "executions started",
     "flushes",
+    "flushes failed",
     "grants",
     "leaderships handed over",
     "links cut",
@@ -60,6 +61,7 @@ const MUST_HAPPEN: [&str; 44] = [
     "unknown outcomes",
     "votes refused after a restart",
     "writes of the log lost",
+    "writes of the state failed",
     "writes of the state lost",
 ];
 

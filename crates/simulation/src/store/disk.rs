@@ -99,6 +99,8 @@ struct Media {
     sync_ms: (u64, u64),
     is_full: bool,
     fails_next_sync: bool,
+    fails_flushes: bool,
+    fails_next_write: bool,
 }
 
 /// See the module. Outlives the processes of its node.
@@ -166,6 +168,13 @@ fn no_space() -> StoreError {
     }
 }
 
+fn io_error(what: &str) -> StoreError {
+    StoreError::Io {
+        what: what.to_owned(),
+        error: "input/output error".to_owned(),
+    }
+}
+
 impl Disk {
     pub fn new() -> Self {
         Self(Mutex::new(Media {
@@ -177,6 +186,8 @@ impl Disk {
             sync_ms: SYNC_MS,
             is_full: false,
             fails_next_sync: false,
+            fails_flushes: false,
+            fails_next_write: false,
         }))
     }
 
@@ -198,6 +209,16 @@ impl Disk {
 
     pub fn fail_next_sync(&self) {
         self.media().fails_next_sync = true;
+    }
+
+    /// Flushes of states write a part, and fail, until the process has ended.
+    pub fn fail_flushes(&self) {
+        self.media().fails_flushes = true;
+    }
+
+    /// The next write to a state fails.
+    pub fn fail_next_write(&self) {
+        self.media().fails_next_write = true;
     }
 
     /// Milliseconds that the next sync takes.
@@ -225,10 +246,7 @@ impl Disk {
     pub fn sync_log(&self, number: u64) -> Result<(), StoreError> {
         let mut media = self.media();
         if std::mem::take(&mut media.fails_next_sync) {
-            return Err(StoreError::Io {
-                what: "sync of the simulated log".to_owned(),
-                error: "input/output error".to_owned(),
-            });
+            return Err(io_error("sync of the simulated log"));
         }
         let out_of_order = run::planted(Planted::LogOutOfOrder);
         let (now, later) = std::mem::take(&mut media.written)
@@ -264,6 +282,8 @@ impl Disk {
         }
         media.visible = media.synced.clone();
         media.fails_next_sync = false;
+        media.fails_flushes = false;
+        media.fails_next_write = false;
         for state in media.states.values_mut() {
             let kept = run::between(0, state.pending.len() as u64) as usize;
             if kept < state.pending.len() {
@@ -337,6 +357,10 @@ impl Disk {
         if media.is_full {
             return Err(no_space());
         }
+        if std::mem::take(&mut media.fails_next_write) {
+            run::count("writes of the state failed");
+            return Err(io_error("write to the simulated state"));
+        }
         media.states.entry(group).or_default().write(mutations);
         Ok(())
     }
@@ -346,7 +370,15 @@ impl Disk {
         if media.is_full {
             return Err(no_space());
         }
+        let fails = media.fails_flushes;
         let state = media.states.entry(group).or_default();
+        if fails {
+            run::count("flushes failed");
+            // Some of the tables may be there.
+            let kept = run::between(0, state.pending.len() as u64) as usize;
+            state.flush(kept);
+            return Err(io_error("flush of the simulated state"));
+        }
         if !run::planted(Planted::FlushNotDurable) {
             state.flush(state.pending.len());
         }

@@ -286,6 +286,11 @@ impl LogStore {
         );
     }
 
+    /// An error once the log takes nothing any more.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.shared.stop.check()
+    }
+
     #[allow(clippy::unnecessary_wraps)] // as the real one
     pub fn read_vote(&self) -> Result<Option<Bytes>, StoreError> {
         Ok(self.group.tail().vote.clone())

@@ -38,9 +38,9 @@ impl StateStore {
             let is_known = self.get(&members)?.is_some();
             let kept = |mutation: &&Mutation| !is_known || *mutation.key() != members;
             let kept: Vec<_> = mutations.iter().filter(kept).cloned().collect();
-            return self.disk.write_rows(self.group, &kept);
+            return self.stop_unless_full(self.disk.write_rows(self.group, &kept));
         }
-        self.disk.write_rows(self.group, mutations)
+        self.stop_unless_full(self.disk.write_rows(self.group, mutations))
     }
 
     #[allow(clippy::unnecessary_wraps)] // as the real one
@@ -51,7 +51,20 @@ impl StateStore {
     pub fn flush(&self) -> Result<(), StoreError> {
         self.stop.check()?;
         run::count("flushes");
-        self.disk.flush_rows(self.group)
+        let flushed = self.disk.flush_rows(self.group);
+        if run::planted(Planted::FlushErrorIgnored) {
+            return Ok(());
+        }
+        self.stop_unless_full(flushed)
+    }
+
+    /// As the real one: a full disk is waited out, after any other error nothing is written any more.
+    fn stop_unless_full(&self, result: Result<(), StoreError>) -> Result<(), StoreError> {
+        result.inspect_err(|error| {
+            if !matches!(error, StoreError::NoSpace { .. }) {
+                self.stop.stop();
+            }
+        })
     }
 
     pub fn checkpoint(&self) -> Result<MemoryRows, StoreError> {

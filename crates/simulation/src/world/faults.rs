@@ -55,7 +55,7 @@ impl World {
         let one = others[run::between(0, others.len() as u64 - 1) as usize];
         let ms = a_while();
         let index = node as usize - 1;
-        let what = match run::between(0, 99) {
+        let what = match run::between(0, 107) {
             0..=9 => {
                 self.crash(node, Crash::Killed, ms);
                 "processes killed"
@@ -138,6 +138,14 @@ impl World {
                 let skew = run::between(0, 2 * SKEW_MS);
                 self.nodes[index].skew_ms = skew as i64 - SKEW_MS as i64;
                 "clocks wrong"
+            }
+            96..=99 => {
+                self.nodes[index].disk.fail_flushes();
+                "flushes of the state that fail"
+            }
+            100..=103 => {
+                self.nodes[index].disk.fail_next_write();
+                "writes of the state that fail"
             }
             _ => {
                 self.nodes[index].hand_over(group, one);
