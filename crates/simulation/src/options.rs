@@ -21,11 +21,13 @@ pub enum Planted {
     MembersNotUpdated,
     /// A flush of the state that failed is taken for one that did not.
     FlushErrorIgnored,
+    /// The activator tells the catalog that a flow's home has done its part, and does not ask it.
+    HandOverBelieved,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoSyncBeforeAck,
         Self::VoteNotPersisted,
         Self::LogOutOfOrder,
@@ -35,6 +37,7 @@ impl Planted {
         Self::LeaderRestore,
         Self::MembersNotUpdated,
         Self::FlushErrorIgnored,
+        Self::HandOverBelieved,
     ];
 
     /// The bug with this name, as its `Debug` form writes it.
@@ -49,7 +52,7 @@ impl Planted {
 pub struct Options {
     /// 3 or 5.
     pub nodes: u64,
-    /// Groups, each of them on all nodes.
+    /// Partitions, each of them on all nodes, as is the catalog.
     pub groups: u16,
     /// Simulated milliseconds of faults.
     pub faults_ms: u64,

@@ -92,7 +92,12 @@ pub(crate) fn chance(per_mille: u64) -> bool {
 }
 
 pub(crate) fn count(what: &'static str) {
-    with(|run| *run.counts.entry(what).or_default() += 1);
+    count_more(what, 1);
+}
+
+/// Notes that something happened so often.
+pub(crate) fn count_more(what: &'static str, times: u64) {
+    with(|run| *run.counts.entry(what).or_default() += times);
 }
 
 /// Notes that something happened: the same seed must note the same.

@@ -5,8 +5,11 @@
 //! still otherwise), what was committed and applied is checked, and what nodes said goes out. To end a
 //! process is to drop its runtime.
 
+mod catalog;
 mod clients;
+mod events;
 mod faults;
+mod group_log;
 mod members;
 mod node;
 mod truth;
@@ -20,13 +23,19 @@ use std::{
 };
 
 use tidemill_core::command::{PartitionCommand, PartitionEffect, PartitionReply};
-use tidemill_proto::peer::v1::change_member_response::Result as Changed;
 use tidemill_server::{actor::AskError, metrics::Metrics};
 use tidemill_testkit::invariant::Checks;
 use tidemill_types::PartitionId;
 
 use self::{
-    clients::Clients, faults::Faults, members::Members, node::Node, truth::Truth, workers::Workers,
+    catalog::Activators,
+    clients::Clients,
+    events::{Event, Reply, Said},
+    faults::Faults,
+    members::Members,
+    node::Node,
+    truth::Truth,
+    workers::Workers,
 };
 use crate::{Options, Violation, network::Links, run};
 
@@ -47,74 +56,6 @@ pub struct Outcome {
     pub simulated_ms: u64,
 }
 
-/// What is going to happen.
-#[derive(Debug)]
-enum Event {
-    /// A client wants something.
-    ClientNext(usize),
-    /// A request is sent, or sent again.
-    Send(usize),
-    /// A request reaches a node.
-    Arrive {
-        request: usize,
-        attempt: u32,
-        node: u64,
-    },
-    /// A client has waited long enough.
-    TimeOut { request: usize, attempt: u32 },
-    /// A worker sends a completion.
-    Complete(usize),
-    /// A task reaches its worker.
-    Granted(Box<tidemill_core::command::TaskGrant>),
-    /// A gateway says which workers it has.
-    Attach {
-        node: u64,
-        group: PartitionId,
-        process: u64,
-    },
-    /// A fault strikes.
-    Fault,
-    /// A node comes back.
-    Restart(u64),
-    /// A paused node goes on.
-    Resume(u64),
-    /// All links are well.
-    Heal,
-    /// A disk is well.
-    Mend(u64),
-    /// The operator wants other members.
-    Members,
-    /// The operator asks again, if there was no answer to what it asked with this number.
-    ChangeAgain(u64),
-    /// A removed node's machine ends.
-    Retire(u64),
-}
-
-/// What a node says.
-enum Said {
-    Effects(Vec<PartitionEffect>),
-    EpochBegan,
-    Answer {
-        request: usize,
-        attempt: u32,
-        answer: Result<PartitionReply, AskError>,
-    },
-    Completed {
-        completion: usize,
-        answer: Result<PartitionReply, AskError>,
-    },
-    /// Whether the execution of a request is there.
-    Found {
-        request: usize,
-        is_there: bool,
-    },
-    /// What became of a change of members.
-    Changed {
-        asked: u64,
-        answer: Result<Changed, String>,
-    },
-}
-
 /// Where nodes say it: from whom, of which process, about which group, what.
 type Outbox = Arc<Mutex<Vec<(u64, u64, PartitionId, Said)>>>;
 
@@ -132,6 +73,7 @@ pub struct World {
     workers: Workers,
     faults: Faults,
     members: Members,
+    activators: Activators,
     outbox: Outbox,
     metrics: Arc<Metrics>,
 }
@@ -222,12 +164,15 @@ impl World {
             agenda: BTreeMap::new(),
             events: 0,
             nodes: (1..=options.nodes).map(Node::new).collect(),
-            truths: groups.iter().map(|id| (*id, Truth::new(*id))).collect(),
+            truths: (0..=options.groups)
+                .map(|id| (PartitionId(id), Truth::new(PartitionId(id))))
+                .collect(),
             checks: Checks::default(),
             clients: Clients::new(&groups),
             workers: Workers::new(),
             faults: Faults::default(),
             members: Members::new(options.nodes),
+            activators: Activators::default(),
             links,
             outbox,
             metrics: Arc::new(Metrics::new()),
@@ -363,6 +308,11 @@ impl World {
                 disk.set_slow(false);
                 disk.set_full(false);
             }
+            Event::HandOver {
+                node,
+                process,
+                flow,
+            } => self.hand_over(node, process, flow),
             Event::Members => self.members_next(),
             Event::ChangeAgain(asked) => self.change_again(asked),
             Event::Retire(node) => self.retire(node),
@@ -375,6 +325,9 @@ impl World {
                 run::count("epochs");
                 run::note("epoch", &[node, u64::from(group.0)]);
                 self.clients.leaders.insert(group, node);
+                if group.is_catalog() {
+                    return self.catalog_led(node, process);
+                }
                 let ms = run::between(1, 10);
                 self.after(
                     ms,
@@ -394,6 +347,10 @@ impl World {
                     }
                 }
             }
+            Said::Nothing => {}
+            Said::EpochEnded => self.catalog_left(node, process),
+            Said::HandOver(flow) => self.hand_over_soon(node, process, flow),
+            Said::HandedOver { hand_over, answer } => self.handed_over(hand_over, &answer),
             Said::Answer {
                 request,
                 attempt,
@@ -485,6 +442,11 @@ impl World {
             if let Err(violation) = truth.at_rest(&nodes, &mut self.checks) {
                 run::violate(violation);
             }
+        }
+        match self.compare_catalog() {
+            Ok(0) => {}
+            Ok(active) => run::count_more("flows active at the end", active),
+            Err(violation) => run::violate(violation),
         }
     }
 

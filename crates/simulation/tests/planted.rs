@@ -107,6 +107,11 @@ fn a_flush_that_failed_and_is_believed_is_found() {
 }
 
 #[test]
+fn a_hand_over_that_is_believed_is_found() {
+    check(Planted::HandOverBelieved, &["the catalog"]);
+}
+
+#[test]
 fn members_that_a_restart_forgets_are_found() {
     // They count when elections are held, and are compared at the end.
     check(

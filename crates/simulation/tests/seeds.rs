@@ -16,7 +16,7 @@ const SEEDS: u64 = 250;
 const SEEDS_OF_FIVE: u64 = 40;
 
 /// What must have happened at least once over all seeds of three nodes: without it the run proves little.
-const MUST_HAPPEN: [&str; 46] = [
+const MUST_HAPPEN: [&str; 48] = [
     "batches",
     "batches refused by the fence",
     "changes of members found half made",
@@ -31,8 +31,10 @@ const MUST_HAPPEN: [&str; 46] = [
     "epochs",
     "executions started",
     "flushes",
+    "flows active at the end",
     "flushes failed",
     "grants",
+    "hand-overs of flows",
     "leaderships handed over",
     "links cut",
     "links lossy",

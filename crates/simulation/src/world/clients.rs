@@ -1,15 +1,15 @@
 //! Clients: they arm flows (as the catalog would), start, cancel and redrive executions, read what was
 //! acknowledged, and repeat what was not answered with the same request id, wherever they think the leader is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use rows::table::{MessageRow, execution_key};
 use tidemill_core::{
     Rejection,
     command::{
-        ArmFlow, CancelExecution, DisarmFlow, PartitionCommand, PartitionReply, RedriveExecution,
-        StartExecution,
+        ApplyFlow, ArmFlow, CancelExecution, CatalogCommand, CatalogReply, DisarmFlow,
+        PartitionCommand, PartitionReply, RedriveExecution, StartExecution,
     },
     flow,
 };
@@ -17,7 +17,7 @@ use tidemill_server::actor::AskError;
 use tidemill_testkit::invariant::Acknowledged;
 use tidemill_types::{ExecutionId, FlowId, PartitionId};
 
-use super::{BEGIN_MS, Event, Said, World};
+use super::{BEGIN_MS, Event, Reply, Said, World};
 use crate::{Violation, run};
 
 /// What a request asks for.
@@ -28,6 +28,11 @@ enum Op {
     Start(FlowId),
     Cancel(ExecutionId),
     Redrive(ExecutionId),
+    /// Of the catalog: a flow of this number gets another draft.
+    Apply(usize),
+    Publish(usize),
+    /// It starts, or stops.
+    Switch(usize, bool),
 }
 
 impl Op {
@@ -35,6 +40,7 @@ impl Op {
         match self {
             Self::Arm(flow, _) | Self::Disarm(flow) | Self::Start(flow) => flow.partition(),
             Self::Cancel(execution) | Self::Redrive(execution) => execution.partition(),
+            Self::Apply(_) | Self::Publish(_) | Self::Switch(..) => PartitionId::CATALOG,
         }
     }
 }
@@ -56,6 +62,8 @@ pub(super) struct Clients {
     /// Where a group's leader was last.
     pub leaders: BTreeMap<PartitionId, u64>,
     flows: Vec<FlowId>,
+    /// Those of the catalog, by their numbers, that clients know.
+    catalog: BTreeMap<usize, FlowId>,
     /// Those that can be started, by group.
     groups: Vec<PartitionId>,
     /// Executions that clients know, with the request.
@@ -65,6 +73,8 @@ pub(super) struct Clients {
 pub(super) const CLIENTS: usize = 4;
 /// Milliseconds between two wishes of a client.
 const PAUSE_MS: (u64, u64) = (20, 350);
+/// Flows that are in the catalog; the others are armed by clients.
+const CATALOG_FLOWS: usize = 2;
 const TIMEOUT_MS: (u64, u64) = (1_000, 3_000);
 /// Before a request that was refused is sent again.
 const RETRY_MS: (u64, u64) = (20, 250);
@@ -82,6 +92,7 @@ impl Clients {
             requests: Vec::new(),
             leaders: BTreeMap::new(),
             flows: Vec::new(),
+            catalog: BTreeMap::new(),
             groups: groups.to_vec(),
             executions: Vec::new(),
         }
@@ -106,6 +117,9 @@ impl Clients {
                 self.want(Op::Arm(flow, document));
             }
         }
+        for number in 0..CATALOG_FLOWS {
+            self.want(Op::Apply(number));
+        }
     }
 
     pub fn disarm_all(&mut self) {
@@ -117,11 +131,17 @@ impl Clients {
     fn next(&mut self) -> Option<usize> {
         let recent = self.executions.len().saturating_sub(12);
         let known = &self.executions[recent..];
-        let flow = self.flows[run::between(0, self.flows.len() as u64 - 1) as usize];
+        let flows: Vec<_> = self.flows.iter().chain(self.catalog.values()).collect();
+        let flow = *flows[run::between(0, flows.len() as u64 - 1) as usize];
+        let number = run::between(0, CATALOG_FLOWS as u64 - 1) as usize;
         let op = match run::between(0, 99) {
             0..=7 if !known.is_empty() => Op::Cancel(pick(known)),
             8..=17 if !known.is_empty() => Op::Redrive(pick(known)),
             18..=27 => return None,
+            28..=29 => Op::Apply(number),
+            30..=31 => Op::Publish(number),
+            32..=35 => Op::Switch(number, true),
+            36..=38 => Op::Switch(number, false),
             _ => Op::Start(flow),
         };
         Some(self.want(op))
@@ -132,9 +152,58 @@ fn pick(known: &[(usize, ExecutionId)]) -> ExecutionId {
     known[run::between(0, known.len() as u64 - 1) as usize].1
 }
 
-fn command(request: &Request) -> PartitionCommand {
+/// What a group is asked for.
+enum Command {
+    Partition(PartitionCommand),
+    Catalog(CatalogCommand),
+}
+
+fn command(request: &Request, partitions: u16) -> Command {
+    let request_id = request.id.clone();
+    let name = |number: &usize| format!("catalogued{number}");
+    Command::Catalog(match &request.op {
+        Op::Apply(number) => {
+            let (name, entropy) = (name(number), request.entropy);
+            let text = format!(
+                "name: {name}\ndescription: draft {}\ngraph:\n  nodes: [{{id: a, componentId: w, function: f}}]\n  edges: []\n",
+                entropy % 3
+            );
+            let mut documents = flow::parse(&text).expect("a valid document");
+            CatalogCommand::Apply(ApplyFlow {
+                document: Box::new(documents.remove(0)),
+                flow: None,
+                expected_revision: 0,
+                create_only: false,
+                request_id,
+                entropy,
+                partitions,
+            })
+        }
+        Op::Publish(number) => CatalogCommand::Publish {
+            flow: name(number),
+            request_id,
+        },
+        Op::Switch(number, true) => CatalogCommand::Start {
+            flow: name(number),
+            version: 0,
+            without_workers: true,
+            request_id,
+        },
+        Op::Switch(number, false) => CatalogCommand::Stop {
+            flow: name(number),
+            cancel_running: request.entropy.is_multiple_of(2),
+            request_id,
+        },
+        Op::Arm(..) | Op::Disarm(_) | Op::Start(_) | Op::Cancel(_) | Op::Redrive(_) => {
+            return Command::Partition(of_partition(request));
+        }
+    })
+}
+
+fn of_partition(request: &Request) -> PartitionCommand {
     let request_id = request.id.clone();
     match &request.op {
+        Op::Apply(_) | Op::Publish(_) | Op::Switch(..) => unreachable!("it is for the catalog"),
         Op::Arm(flow, document) => {
             let documents = flow::parse(document).expect("a valid document");
             let document = Bytes::from(flow::canonical_json(&documents[0]));
@@ -228,19 +297,32 @@ impl World {
 
     pub(super) fn arrive(&mut self, request: usize, attempt: u32, node: u64) {
         let wanted = &self.clients.requests[request];
-        let (group, command) = (wanted.op.group(), command(wanted));
-        self.ask(node, group, command, move |answer| Said::Answer {
+        let said = move |answer| Said::Answer {
             request,
             attempt,
             answer,
-        });
+        };
+        match command(wanted, self.options.groups) {
+            Command::Partition(command) => {
+                let group = wanted.op.group();
+                self.ask(node, group, command, move |answer| {
+                    said(answer.map(Reply::Partition))
+                });
+            }
+            Command::Catalog(command) => {
+                let outbox = Arc::clone(&self.outbox);
+                self.nodes[node as usize - 1].ask_catalog(command, &outbox, move |answer| {
+                    said(answer.map(Reply::Catalog))
+                });
+            }
+        }
     }
 
     pub(super) fn answered(
         &mut self,
         request: usize,
         attempt: u32,
-        answer: Result<PartitionReply, AskError>,
+        answer: Result<Reply, AskError>,
     ) {
         let wanted = &mut self.clients.requests[request];
         if wanted.is_done {
@@ -292,7 +374,11 @@ impl World {
         }
     }
 
-    fn acknowledged(&mut self, number: usize, request: &Request, reply: &PartitionReply) {
+    fn acknowledged(&mut self, number: usize, request: &Request, reply: &Reply) {
+        let reply = match reply {
+            Reply::Partition(reply) => reply,
+            Reply::Catalog(reply) => return self.catalogued(request, reply),
+        };
         let what = match (&request.op, reply) {
             (Op::Start(flow), PartitionReply::Started { execution, .. }) => {
                 run::count("executions started");
@@ -313,9 +399,29 @@ impl World {
             },
             _ => return,
         };
-        if let Err(violation) = self.checks.on_acknowledged(&request.id, &what) {
+        self.check_acknowledged(&request.id, &what);
+    }
+
+    fn check_acknowledged(&mut self, request_id: &str, what: &Acknowledged) {
+        if let Err(violation) = self.checks.on_acknowledged(request_id, what) {
             run::violate(violation);
         }
+    }
+
+    /// The catalog has answered: a new flow is published and started.
+    fn catalogued(&mut self, request: &Request, reply: &CatalogReply) {
+        let (flow, changed) = (reply.flow, reply.changed);
+        self.check_acknowledged(&request.id, &Acknowledged::Catalog { flow, changed });
+        let next = match request.op {
+            Op::Apply(number) if self.clients.catalog.insert(number, flow).is_none() => {
+                run::count("flows created");
+                Op::Publish(number)
+            }
+            Op::Publish(number) if reply.version == 1 => Op::Switch(number, true),
+            _ => return,
+        };
+        let next = self.clients.want(next);
+        self.send(next);
     }
 
     /// Reads an execution that was acknowledged, on whoever leads: it must be there.

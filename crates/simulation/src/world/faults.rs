@@ -31,7 +31,7 @@ impl World {
             return;
         }
         let node = self.any_machine();
-        let group = PartitionId(run::between(1, u64::from(self.options.groups)) as u16);
+        let group = PartitionId(run::between(0, u64::from(self.options.groups)) as u16);
         // Leaders are worth more.
         let node = match self.clients.leaders.get(&group) {
             Some(leader) if run::chance(450) && !self.nodes[*leader as usize - 1].is_gone => {

@@ -11,32 +11,29 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver as _;
 use tidemill_core::{
-    Partition, Rows as _, RowsError,
-    command::{PartitionCommand, PartitionEffect, PartitionReply},
-    memory::MemoryRows,
+    Catalog, Partition, Rows as _,
+    catalog::CatalogConfig,
+    command::{CatalogCommand, CatalogReply, PartitionCommand, PartitionEffect, PartitionReply},
     partition::PartitionConfig,
 };
-use tidemill_replica::{Committed, Leadership, SnapshotPolicy};
-use tidemill_rows::{Epoch, key::Key};
+use tidemill_replica::SnapshotPolicy;
 use tidemill_server::{
-    actor::{self, ActorOptions, AskError, EffectSink, GroupHandle, GroupLog, SharedRows},
+    actor::{self, ActorOptions, AskError, EffectSink, GroupHandle, Supervised},
     metrics::Metrics,
 };
 use tidemill_types::{NodeId, PartitionId, Timestamp};
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::watch,
     task::JoinHandle,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{BEGIN_MS, Outbox, Said, lock};
+use super::{BEGIN_MS, Outbox, Said, group_log::Log, lock};
 use crate::{
-    LogEntry, NodeStore, Options, ProposeError, ReadError, ReplicaConfig, StateStore,
+    LogEntry, NodeStore, Options, ReplicaConfig,
     group::Group,
     network::{Body, Links, Network, Server},
     raft::Peer,
@@ -90,6 +87,7 @@ pub(super) struct Process {
 pub(super) struct Opened {
     pub(super) server: Arc<Server>,
     handles: BTreeMap<PartitionId, GroupHandle<Partition>>,
+    catalog: GroupHandle<Catalog>,
 }
 
 impl Node {
@@ -315,9 +313,34 @@ impl Node {
         let Some((process, opened)) = self.serving() else {
             return;
         };
-        let (handle, outbox) = (opened.handles[&group].clone(), Arc::clone(outbox));
+        let handle = opened.handles[&group].clone();
+        self.ask_group(&process.runtime, handle, command, outbox, said);
+    }
+
+    pub fn ask_catalog(
+        &mut self,
+        command: CatalogCommand,
+        outbox: &Outbox,
+        said: impl FnOnce(Result<CatalogReply, AskError>) -> Said + Send + 'static,
+    ) {
+        let Some((process, opened)) = self.serving() else {
+            return;
+        };
+        let handle = opened.catalog.clone();
+        self.ask_group(&process.runtime, handle, command, outbox, said);
+    }
+
+    fn ask_group<D: Supervised>(
+        &self,
+        runtime: &Runtime,
+        handle: GroupHandle<D>,
+        command: D::Command,
+        outbox: &Outbox,
+        said: impl FnOnce(Result<D::Reply, AskError>) -> Said + Send + 'static,
+    ) {
+        let (outbox, group) = (Arc::clone(outbox), handle.partition());
         let (node, number) = (self.id, self.process);
-        let _in_runtime = process.runtime.enter();
+        let _in_runtime = runtime.enter();
         tokio::spawn(async move {
             let answer = handle.ask(command).await;
             lock(&outbox).push((node, number, group, said(answer)));
@@ -389,7 +412,8 @@ impl Starting {
         };
         let mut groups = BTreeMap::new();
         let mut handles = BTreeMap::new();
-        for id in (1..=self.groups).map(PartitionId) {
+        let mut catalog = None;
+        for id in (0..=self.groups).map(PartitionId) {
             let shared = Arc::new(Shared::new(config.snapshot.bytes));
             let network = Network::new(id, self.node, Arc::clone(&self.links), shared);
             let group = Group::open(
@@ -402,25 +426,14 @@ impl Starting {
             )
             .await
             .map_err(|error| error.to_string())?;
-            let clock = Arc::clone(&self.clock);
-            let options = ActorOptions::<Partition> {
-                config: PartitionConfig::default(),
-                sink: Arc::new(Sink {
-                    node: self.node,
-                    process: self.process,
-                    group: id,
-                    outbox: Arc::clone(&self.outbox),
-                }),
-                metrics: Arc::clone(&self.metrics),
-                clock: Arc::new(move || Timestamp::from_millis(clock.load(SeqCst))),
-                disk_low: Arc::new(AtomicBool::new(false)),
-                stop: CancellationToken::new(),
-            };
-            let log = Arc::new(Log::new(group.clone(), Arc::clone(&self.faults_are_over)));
-            let (handle, _) = actor::spawn(log, options, &tokio::runtime::Handle::current());
+            if id.is_catalog() {
+                catalog = Some(self.decider(&group, CatalogConfig::default()));
+            } else {
+                handles.insert(id, self.decider(&group, PartitionConfig::default()));
+            }
             groups.insert(id, group);
-            handles.insert(id, handle);
         }
+        let catalog = catalog.expect("it is the first group");
         let server = Arc::new(Server {
             node: self.node,
             links: self.links,
@@ -428,12 +441,38 @@ impl Starting {
             space,
             streams: std::sync::Mutex::default(),
         });
-        Ok(Opened { server, handles })
+        Ok(Opened {
+            server,
+            handles,
+            catalog,
+        })
+    }
+
+    fn decider<D: Supervised>(&self, group: &Group, config: D::Config) -> GroupHandle<D>
+    where
+        Sink: EffectSink<D::Effect>,
+    {
+        let clock = Arc::clone(&self.clock);
+        let options = ActorOptions::<D> {
+            config,
+            sink: Arc::new(Sink {
+                node: self.node,
+                process: self.process,
+                group: group.id(),
+                outbox: Arc::clone(&self.outbox),
+            }),
+            metrics: Arc::clone(&self.metrics),
+            clock: Arc::new(move || Timestamp::from_millis(clock.load(SeqCst))),
+            disk_low: Arc::new(AtomicBool::new(false)),
+            stop: CancellationToken::new(),
+        };
+        let log = Arc::new(Log::new(group.clone(), Arc::clone(&self.faults_are_over)));
+        actor::spawn(log, options, &tokio::runtime::Handle::current()).0
     }
 }
 
 /// Where a leader's effects go.
-struct Sink {
+pub(super) struct Sink {
     node: u64,
     process: u64,
     group: PartitionId,
@@ -441,7 +480,7 @@ struct Sink {
 }
 
 impl Sink {
-    fn say(&self, said: Said) {
+    pub(super) fn say(&self, said: Said) {
         lock(&self.outbox).push((self.node, self.process, self.group, said));
     }
 }
@@ -455,126 +494,5 @@ impl EffectSink<PartitionEffect> for Sink {
 
     fn epoch_began(&self) {
         self.say(Said::EpochBegan);
-    }
-}
-
-/// A group as its actor sees it: as `server`'s own, which is of the production replica's types.
-struct Log {
-    group: Group,
-    leadership: watch::Receiver<Leadership>,
-    faults_are_over: Arc<AtomicBool>,
-}
-
-/// Of a thousand batches, so many are lost on their way into the log, alone.
-const PROPOSALS_LOST_PER_MILLE: u64 = 4;
-/// Milliseconds until their proposer hears of it, at most.
-const LOST_HEARD_MS: u64 = 30;
-
-fn told(leadership: crate::group::Leadership) -> Leadership {
-    let crate::group::Leadership {
-        leader,
-        is_self,
-        term,
-    } = leadership;
-    Leadership {
-        leader,
-        is_self,
-        term,
-    }
-}
-
-impl Log {
-    fn new(group: Group, faults_are_over: Arc<AtomicBool>) -> Self {
-        let mut own = group.leadership();
-        let (tell, leadership) = watch::channel(told(*own.borrow_and_update()));
-        tokio::spawn(async move {
-            while own.changed().await.is_ok() {
-                tell.send_replace(told(*own.borrow_and_update()));
-            }
-        });
-        Self {
-            group,
-            leadership,
-            faults_are_over,
-        }
-    }
-}
-
-impl GroupLog for Log {
-    fn id(&self) -> PartitionId {
-        self.group.id()
-    }
-
-    fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.leadership.clone()
-    }
-
-    fn start_epoch(&self) -> BoxFuture<'static, Result<Epoch, ProposeError>> {
-        let group = self.group.clone();
-        Box::pin(async move { group.start_epoch().await })
-    }
-
-    fn propose(
-        &self,
-        epoch: Epoch,
-        batch: Bytes,
-    ) -> BoxFuture<'static, Result<Committed, ProposeError>> {
-        if !self.faults_are_over.load(SeqCst) && run::chance(PROPOSALS_LOST_PER_MILLE) {
-            // openraft was seen to refuse some batches and to commit later ones of the same term.
-            run::count("proposals lost alone");
-            let ms = run::between(0, LOST_HEARD_MS);
-            return Box::pin(async move {
-                tokio::time::sleep(Duration::from_millis(ms)).await;
-                Err(ProposeError::NotLeader { leader: None })
-            });
-        }
-        // Outside of the future: the call, not the first poll, gives the batch its place.
-        let proposal = self.group.propose(epoch, batch);
-        Box::pin(async move {
-            let committed = proposal.await?;
-            Ok(Committed {
-                index: committed.index,
-            })
-        })
-    }
-
-    fn read_barrier(&self) -> BoxFuture<'static, Result<(), ReadError>> {
-        let group = self.group.clone();
-        Box::pin(async move { group.read_barrier().await })
-    }
-
-    fn rows(&self) -> SharedRows {
-        Arc::new(LiveRows(self.group.state()))
-    }
-
-    fn snapshot(&self) -> SharedRows {
-        Arc::new(self.group.state().rows(MemoryRows::clone))
-    }
-
-    fn fault(&self) -> Option<String> {
-        self.group.fault()
-    }
-
-    fn retire(&self, reason: &str) {
-        self.group.retire(reason);
-    }
-}
-
-/// The applied rows, always the newest.
-struct LiveRows(StateStore);
-
-impl tidemill_core::Rows for LiveRows {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowsError> {
-        self.0.rows(|rows| rows.get(key))
-    }
-
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-        reverse: bool,
-    ) -> Result<Vec<(Key, Bytes)>, RowsError> {
-        self.0.rows(|rows| rows.scan(from, to, limit, reverse))
     }
 }

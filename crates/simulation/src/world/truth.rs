@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use openraft::EntryPayload;
+use rows::{Stored, table::FlowRow};
 use tidemill_core::{Rows as _, memory::MemoryRows};
 use tidemill_testkit::{
     invariant::{Checked, Checks, liveness},
     simulation::random::hash,
 };
-use tidemill_types::PartitionId;
+use tidemill_types::{FlowId, PartitionId};
 
 use super::node::Node;
 use crate::{
@@ -190,6 +191,25 @@ impl Truth {
         }
     }
 
+    /// A row as it is committed.
+    pub fn row<T: Stored>(&self, key: &[u8]) -> Option<T> {
+        T::from_bytes(self.rows.get(key).expect("rows in memory")?).ok()
+    }
+
+    /// All flows, of the catalog.
+    pub fn flows(&self) -> Vec<(FlowId, FlowRow)> {
+        let prefix = key::prefix(self.group, Table::Flow);
+        let to = key::after_prefix(&prefix).expect("a table's prefix is not all 0xff");
+        let found = self.rows.scan(&prefix, &to, usize::MAX, false);
+        let found = found.expect("rows in memory").into_iter();
+        found
+            .filter_map(|(key, value)| {
+                let id = key[key::PREFIX_LEN..].try_into().ok()?;
+                Some((FlowId(id), FlowRow::from_bytes(value).ok()?))
+            })
+            .collect()
+    }
+
     /// What has not come to rest, if anything.
     pub fn unfinished(&self, nodes: &[&Node]) -> Option<String> {
         let behind = nodes.iter().find_map(|node| {
@@ -206,7 +226,9 @@ impl Truth {
                 )
             })
         });
-        behind.or_else(|| liveness::work_left(self.group, &self.rows))
+        behind
+            .or_else(|| liveness::work_left(self.group, &self.rows))
+            .or_else(|| liveness::flow_in_transition(&self.rows))
     }
 
     /// Everything, once all is at rest.

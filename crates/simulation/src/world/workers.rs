@@ -98,7 +98,7 @@ impl World {
                 number: 0,
                 holds: Vec::new(),
             });
-            self.ask(node, group, session, |_| Said::Effects(Vec::new()));
+            self.ask(node, group, session, |_| Said::Nothing);
         }
     }
 
