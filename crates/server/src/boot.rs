@@ -259,6 +259,7 @@ async fn open_store(config: &Config) -> anyhow::Result<NodeStore> {
                 why,
                 "the store has stopped, so the process ends; free or repair the disk and start it again"
             );
+            crate::telemetry::finish_lines();
             std::process::exit(EXIT_FAIL_STOP);
         })),
         ..StoreOptions::default()

@@ -71,10 +71,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         drained = timeout(deadline, running.drain()) => if drained.is_err() {
             tracing::error!("the drain did not end within its deadline");
+            telemetry::finish_lines();
             std::process::exit(EXIT_CUT_SHORT);
         },
         () = signals.next() => {
             tracing::warn!("told to stop again, ending at once");
+            telemetry::finish_lines();
             std::process::exit(EXIT_CUT_SHORT);
         }
     }

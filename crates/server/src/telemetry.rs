@@ -1,5 +1,7 @@
 //! Logs and traces: where they go, and the trace context of requests.
 
+mod lines;
+
 use std::{collections::HashMap, io::IsTerminal as _};
 
 use anyhow::Context as _;
@@ -15,6 +17,7 @@ use tracing_subscriber::{
     EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+pub(crate) use self::lines::{dropped as lines_dropped, finish as finish_lines};
 use crate::config::{Config, LogFormat};
 
 /// Sends what is left when the node stops.
@@ -34,7 +37,7 @@ pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
     let filter = EnvFilter::try_new(with_quiet_raft(&config.log_level)).context("log.level")?;
     // Standard output is for what a caller reads; logs go beside it.
     let text = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(lines::writer())
         .with_ansi(std::io::stderr().is_terminal());
     let logs = match config.log_format {
         LogFormat::Text => text.boxed(),
@@ -99,13 +102,19 @@ fn provider(endpoint: &str, config: &Config) -> anyhow::Result<SdkTracerProvider
 
 impl Telemetry {
     /// Sends what is left. Waits for the collector, for a few seconds at the most.
-    pub async fn stop(self) {
-        if let Some(traces) = self.traces {
+    pub async fn stop(mut self) {
+        if let Some(traces) = self.traces.take() {
             let stopped = tokio::task::spawn_blocking(move || traces.shutdown()).await;
             if let Ok(Err(error)) = stopped {
                 tracing::warn!(%error, "traces were not all sent");
             }
         }
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        lines::finish();
     }
 }
 

@@ -6,12 +6,14 @@ use tidemill_replica::ReplicaStats;
 use tidemill_store::{Space, StoreStats};
 
 use super::{Family, Gauge, Registry};
+use crate::telemetry::lines_dropped;
 
 /// Metrics that mirror what others count.
 pub(crate) struct Sources {
     build: Arc<Family<Gauge>>,
     cpu: Arc<Family<Gauge>>,
     memory: Arc<Gauge>,
+    lines_dropped: Arc<Gauge>,
     start: Arc<Gauge>,
     disk_free: Arc<Gauge>,
     disk_low: Arc<Gauge>,
@@ -118,6 +120,10 @@ impl Sources {
                 &["mode"],
             ),
             memory: r.gauge("process_resident_memory_bytes", "Resident memory."),
+            lines_dropped: r.gauge(
+                "tidemill_log_lines_dropped",
+                "Log lines that were not written since the start, because standard error was not read.",
+            ),
             start: r.gauge(
                 "process_start_time_seconds",
                 "When the process started, since 1970.",
@@ -233,6 +239,7 @@ impl Sources {
             self.cpu.with(&["system"]).set(process.system_seconds);
             self.memory.set(process.resident_bytes as f64);
         }
+        self.lines_dropped.set(lines_dropped() as f64);
     }
 }
 
