@@ -11,6 +11,7 @@ mod epoch;
 mod jump;
 mod line;
 mod log;
+mod pace;
 mod poison;
 mod run;
 mod supervised;

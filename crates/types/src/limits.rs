@@ -241,6 +241,8 @@ pub const COMMANDS_PER_TURN_MAX: usize = 256;
 pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
 /// A batch with so many rows is full.
 pub const BATCH_ROWS_MAX: usize = 4_096;
+/// A batch has room for so many rows however long commits take.
+pub const BATCH_ROWS_MIN: usize = 128;
 /// Log lines that wait to be written; more are dropped and counted.
 pub const LOG_LINES_WAITING_MAX: usize = 8_192;
 /// A batch with so many bytes is full.

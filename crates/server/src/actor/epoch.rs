@@ -17,10 +17,7 @@ use tidemill_replica::ProposeError;
 use tidemill_rows::{Batch, Epoch};
 use tidemill_types::{
     ErrorClass, Timestamp,
-    limits::{
-        BATCH_BYTES_MAX, BATCH_ROWS_MAX, BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX,
-        MAILBOX_COMMANDS_MAX,
-    },
+    limits::{BATCH_BYTES_MAX, BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX, MAILBOX_COMMANDS_MAX},
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -29,6 +26,7 @@ use super::{
     end::End,
     jump::ClockWatch,
     line::Backlog,
+    pace::{Pace, Sent},
     poison::Panic,
     run::{Actor, lost, read_fence},
     supervised::{Sequences, Supervised, digest, panic_reason},
@@ -43,7 +41,7 @@ const TIMER_LOOK: Duration = Duration::from_secs(1);
 enum Outcome {
     Batch {
         seq: u64,
-        at: Instant,
+        sent: Sent,
         done: BoxFuture<'static, Result<tidemill_replica::Committed, ProposeError>>,
     },
     Barrier(BoxFuture<'static, Result<(), tidemill_replica::ReadError>>),
@@ -77,6 +75,7 @@ pub(super) struct EpochRun<'a, D: Supervised> {
     batch_commands: usize,
     in_flight: VecDeque<InFlight<D>>,
     batches_in_flight: usize,
+    pace: Pace,
     sequences: Sequences,
     /// Names of commands of which one is refused: only those are worth a digest of each.
     guarded: BTreeSet<String>,
@@ -108,6 +107,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
             batch_commands: 0,
             in_flight: VecDeque::new(),
             batches_in_flight: 0,
+            pace: Pace::new(Instant::now()),
             stopping: false,
         }
     }
@@ -187,7 +187,8 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
     }
 
     fn batch_full(&self) -> bool {
-        self.decider.batch_bytes() >= BATCH_BYTES_MAX || self.decider.batch_len() >= BATCH_ROWS_MAX
+        self.decider.batch_bytes() >= BATCH_BYTES_MAX
+            || self.decider.batch_len() >= self.pace.rows(Instant::now())
     }
 
     fn decide(&mut self, envelope: Envelope<D>) -> Result<(), End> {
@@ -289,9 +290,12 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
             self.release_unchanged();
             return Ok(());
         }
-        if self.batches_in_flight >= BATCHES_IN_FLIGHT_MAX {
+        let now = Instant::now();
+        let in_flight = self.batches_in_flight;
+        if in_flight >= BATCHES_IN_FLIGHT_MAX || !self.pace.may_send(in_flight, now) {
             return Ok(());
         }
+        let sent = self.pace.sent(self.decider.batch_len(), in_flight, now);
         let (seq, time) = (self.seq + 1, self.decider.now());
         let taken = catch_unwind(AssertUnwindSafe(|| {
             let mutations = self.decider.take_batch(seq)?;
@@ -321,7 +325,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         self.in_flight.push_back(InFlight {
             outcome: Outcome::Batch {
                 seq,
-                at: Instant::now(),
+                sent,
                 done: self.actor.log.propose(self.epoch, bytes),
             },
             waiting: std::mem::take(&mut self.waiting),
@@ -442,11 +446,13 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         let Some(front) = self.in_flight.pop_front() else {
             return;
         };
-        if let Outcome::Batch { seq, at, .. } = front.outcome {
+        if let Outcome::Batch { seq, sent, .. } = front.outcome {
             self.batches_in_flight -= 1;
             self.decider.applied(seq);
             self.actor.counts.committed.add(1);
-            let took = at.elapsed();
+            let now = Instant::now();
+            self.pace.applied(sent, now);
+            let took = now - sent.at;
             self.actor.line.committed(took);
             let seconds = took.as_secs_f64();
             self.actor.counts.commit_seconds.observe(seconds);

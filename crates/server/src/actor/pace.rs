@@ -1,0 +1,216 @@
+//! How large a batch may get, so that what is on its way is soon there.
+//!
+//! Larger batches cost less for each command, but all who come wait behind what is in flight: beyond what
+//! keeps the log busy, a larger batch only makes everybody wait longer. How long a commit takes when nothing else
+//! is on its way is measured now and then; batches get smaller while commits take several times as long, and
+//! larger again when they do not. This is the idea of the delay-based limits of TCP Vegas (Brakmo and
+//! Peterson, 1995) and of Netflix's concurrency-limits.
+
+use std::time::Duration;
+
+use tidemill_types::limits::{BATCH_ROWS_MAX, BATCH_ROWS_MIN};
+use tokio::time::Instant;
+
+/// A commit may take so many times as long as one that has the log for itself.
+const WAIT_TIMES: u32 = 3;
+/// Below this it is not worth while to make batches smaller.
+const WAIT_MIN: Duration = Duration::from_millis(8);
+/// Above this batches get smaller even where the log is slow.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+/// A commit is measured alone at least this often.
+const MEASURED_EVERY: Duration = Duration::from_secs(2);
+/// Of a change that one commit suggests, this part is made.
+const GAIN: f64 = 0.25;
+
+/// The batch that was being made when the measurement fell due may be a large one; the next one is small,
+/// unless a single command makes it large.
+const TRIES: u8 = 2;
+
+/// See the module.
+pub(super) struct Pace {
+    rows: f64,
+    /// How long a commit of few rows takes that has the log for itself.
+    alone: Duration,
+    measured: Instant,
+    tries: u8,
+}
+
+/// What is known of a batch when it leaves.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) at: Instant,
+    rows: usize,
+    is_measure: bool,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            rows: BATCH_ROWS_MAX as f64,
+            alone: Duration::ZERO,
+            measured: now,
+            tries: 0,
+        }
+    }
+
+    /// Most rows in the batch that is being made.
+    pub(super) fn rows(&self, now: Instant) -> usize {
+        if self.is_due(now) {
+            return BATCH_ROWS_MIN;
+        }
+        self.rows as usize
+    }
+
+    /// Whether a batch may leave with so many in flight: none may while one is to be measured alone.
+    pub(super) fn may_send(&self, in_flight: usize, now: Instant) -> bool {
+        in_flight == 0 || !self.is_due(now)
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.measured) >= MEASURED_EVERY
+    }
+
+    /// A batch leaves.
+    pub(super) fn sent(&mut self, rows: usize, in_flight: usize, now: Instant) -> Sent {
+        let is_measure = in_flight == 0 && rows <= BATCH_ROWS_MIN;
+        if in_flight == 0 {
+            self.tries += 1;
+        }
+        if is_measure || self.tries >= TRIES {
+            self.measured = now;
+            self.tries = 0;
+        }
+        Sent {
+            at: now,
+            rows,
+            is_measure,
+        }
+    }
+
+    /// A batch is applied.
+    pub(super) fn applied(&mut self, sent: Sent, now: Instant) {
+        let took = now.saturating_duration_since(sent.at);
+        if sent.is_measure {
+            self.alone = match self.alone {
+                Duration::ZERO => took,
+                before => (before * 7 + took) / 8,
+            };
+        }
+        let wait = (self.alone * WAIT_TIMES).clamp(WAIT_MIN, WAIT_MAX);
+        let ratio = wait.as_secs_f64() / took.as_secs_f64().max(f64::EPSILON);
+        // A batch that had room says nothing about larger ones.
+        if ratio < 1.0 || sent.rows >= self.rows as usize {
+            let factor = 1.0 + GAIN * (ratio.clamp(0.5, 2.0) - 1.0);
+            let (least, most) = (BATCH_ROWS_MIN as f64, BATCH_ROWS_MAX as f64);
+            self.rows = (self.rows * factor).clamp(least, most);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use tidemill_types::limits::BATCHES_IN_FLIGHT_MAX;
+
+    use super::*;
+
+    /// A log that works off so many rows in a second, and needs so long for a batch of none.
+    struct Log {
+        rows_per_second: f64,
+        latency: Duration,
+    }
+
+    /// What a flood gets: rows in a second, and how long the last thousand commits took at most.
+    fn flood(log: &Log, pace: &mut Pace, start: Instant) -> (f64, Duration) {
+        let mut in_flight: VecDeque<(Sent, Instant)> = VecDeque::new();
+        let (mut now, mut free, mut rows) = (start, start, 0);
+        let mut took = VecDeque::new();
+        while now - start < Duration::from_secs(30) {
+            while in_flight.len() < BATCHES_IN_FLIGHT_MAX && pace.may_send(in_flight.len(), now) {
+                let sent = pace.sent(pace.rows(now), in_flight.len(), now);
+                let work = Duration::from_secs_f64(sent.rows as f64 / log.rows_per_second);
+                free = free.max(now) + work;
+                in_flight.push_back((sent, free + log.latency));
+            }
+            let (sent, done) = in_flight.pop_front().expect("one is in flight");
+            now = done;
+            pace.applied(sent, now);
+            rows += sent.rows;
+            took.push_back(now - sent.at);
+            if took.len() > 1_000 {
+                took.pop_front();
+            }
+        }
+        let longest = took.into_iter().max().expect("some");
+        (rows as f64 / (now - start).as_secs_f64(), longest)
+    }
+
+    #[test]
+    fn commits_stay_short_where_the_log_is_quick() {
+        let log = Log {
+            rows_per_second: 200_000.0,
+            latency: Duration::from_millis(1),
+        };
+        let start = Instant::now();
+        let (rate, longest) = flood(&log, &mut Pace::new(start), start);
+        assert!(longest < 2 * WAIT_MIN, "{longest:?}");
+        assert!(rate > 190_000.0, "{rate}");
+    }
+
+    #[test]
+    fn a_slow_log_gets_large_batches() {
+        let log = Log {
+            rows_per_second: 200_000.0,
+            latency: Duration::from_millis(20),
+        };
+        let start = Instant::now();
+        let (rate, longest) = flood(&log, &mut Pace::new(start), start);
+        assert!(longest < Duration::from_millis(120), "{longest:?}");
+        assert!(rate > 180_000.0, "{rate}");
+    }
+
+    #[test]
+    fn batches_grow_again_when_the_log_gets_quicker() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let slow = Log {
+            rows_per_second: 5_000.0,
+            latency: Duration::from_millis(1),
+        };
+        flood(&slow, &mut pace, start);
+        assert_eq!(pace.rows as usize, BATCH_ROWS_MIN);
+        let quick = Log {
+            rows_per_second: 1_000_000.0,
+            latency: Duration::from_millis(1),
+        };
+        let (rate, _) = flood(&quick, &mut pace, start + Duration::from_secs(60));
+        assert!(rate > 900_000.0, "{rate}");
+    }
+
+    #[test]
+    fn a_small_commit_is_measured_alone_now_and_then() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.sent(1, 0, start);
+        let soon = start + MEASURED_EVERY / 2;
+        assert!(pace.may_send(1, soon));
+        assert_eq!(pace.rows(soon), BATCH_ROWS_MAX);
+        let due = start + MEASURED_EVERY;
+        assert!(!pace.may_send(1, due));
+        assert!(pace.may_send(0, due));
+        // One that was large already is followed by another try.
+        assert!(!pace.sent(BATCH_ROWS_MAX, 0, due).is_measure);
+        assert!(!pace.may_send(1, due));
+        assert_eq!(pace.rows(due), BATCH_ROWS_MIN);
+        assert!(pace.sent(BATCH_ROWS_MIN, 0, due).is_measure);
+        assert!(pace.may_send(1, due));
+        // Where all are large, none is waited for.
+        let later = due + MEASURED_EVERY;
+        for _ in 0..TRIES {
+            assert!(!pace.may_send(1, later));
+            pace.sent(BATCH_ROWS_MAX, 0, later);
+        }
+        assert!(pace.may_send(1, later));
+    }
+}
