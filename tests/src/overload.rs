@@ -3,6 +3,7 @@
 //! Owns the callers; judges nothing. An open loop sends what is due when it is due, however many answers are missing,
 //! so a server that gets slow gets no mercy; a closed loop finds out what is the best that it can do.
 
+mod flood;
 mod streams;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -35,7 +36,7 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-use self::streams::Stream;
+use self::{flood::Flood, streams::Stream};
 
 /// Connections, so that none of them is the bottleneck.
 const CONNECTIONS: usize = 16;
@@ -62,6 +63,8 @@ pub struct Outcomes {
     pub not_sent: u64,
     /// Acknowledged, with the microseconds that it took.
     pub ok_us: Vec<u32>,
+    /// Acknowledged before the load's end.
+    pub in_time: u64,
     /// Shed as overloaded with a hint when to retry.
     pub shed_us: Vec<u32>,
     /// Shed as overloaded without a hint.
@@ -78,28 +81,58 @@ impl Outcomes {
     /// Acknowledged in a second.
     #[must_use]
     pub fn goodput(&self) -> f64 {
-        self.ok_us.len() as f64 / self.elapsed.as_secs_f64()
+        self.in_time as f64 / self.elapsed.as_secs_f64()
     }
 
     fn take(&mut self, result: &Result<StartExecutionResponse, Status>, took: Duration) {
-        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        match result {
-            Ok(_) => self.ok_us.push(took),
-            Err(status) if status.code() == Code::ResourceExhausted => {
-                let hint = status
-                    .get_details_retry_info()
-                    .and_then(|info| info.retry_delay);
-                match hint.is_some_and(|delay| !delay.is_zero()) {
-                    true => self.shed_us.push(took),
-                    false => self.without_hint += 1,
-                }
-            }
-            Err(status) => {
-                *self
-                    .other
-                    .entry(format!("{:?}", status.code()))
-                    .or_default() += 1
-            }
+        let became = result
+            .as_ref()
+            .map_or_else(Became::of, |_| Became::Acknowledged);
+        self.count(&became, u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+    }
+
+    fn count(&mut self, became: &Became, took_us: u32) {
+        match became {
+            Became::Acknowledged => self.ok_us.push(took_us),
+            Became::Shed => self.shed_us.push(took_us),
+            Became::ShedWithoutHint => self.without_hint += 1,
+            Became::Other(code) => *self.other.entry(code.clone()).or_default() += 1,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.not_sent += other.not_sent;
+        self.in_time += other.in_time;
+        self.ok_us.extend(other.ok_us);
+        self.shed_us.extend(other.shed_us);
+        self.without_hint += other.without_hint;
+        for (code, count) in other.other {
+            *self.other.entry(code).or_default() += count;
+        }
+    }
+}
+
+/// What became of a call.
+enum Became {
+    Acknowledged,
+    /// With a hint when to retry.
+    Shed,
+    ShedWithoutHint,
+    Other(String),
+}
+
+impl Became {
+    fn of(status: &Status) -> Self {
+        if status.code() != Code::ResourceExhausted {
+            return Self::Other(format!("{:?}", status.code()));
+        }
+        let hint = status
+            .get_details_retry_info()
+            .and_then(|info| info.retry_delay);
+        match hint.is_some_and(|delay| !delay.is_zero()) {
+            true => Self::Shed,
+            false => Self::ShedWithoutHint,
         }
     }
 }
@@ -234,15 +267,9 @@ impl Callers {
         }
         let mut all = Outcomes::default();
         while let Some(one) = tasks.join_next().await {
-            let one = one.expect("a caller does not panic");
-            all.sent += one.sent;
-            all.ok_us.extend(one.ok_us);
-            all.shed_us.extend(one.shed_us);
-            all.without_hint += one.without_hint;
-            for (code, count) in one.other {
-                *all.other.entry(code).or_default() += count;
-            }
+            all.add(one.expect("a caller does not panic"));
         }
+        all.in_time = all.ok_us.len() as u64;
         all.elapsed = begun.elapsed();
         all
     }
@@ -253,6 +280,17 @@ impl Callers {
     /// # Panics
     /// When a caller does.
     pub async fn open_loop(&self, per_second: f64, length: Duration) -> Outcomes {
+        if !self.streams.is_empty() {
+            let flood = Flood {
+                flow: self.flow.clone(),
+                prefix: format!("{}-open", self.prefix),
+                wait_ms: self.wait.as_millis() as u32,
+                per_second,
+                length,
+                open: AtomicUsize::new(0),
+            };
+            return flood.run(self.clients.clone()).await;
+        }
         let begun = Instant::now();
         let outcomes = Arc::new(Mutex::new(Outcomes::default()));
         let open = Arc::new(Semaphore::new(OPEN_CALLS_MAX));
@@ -284,18 +322,14 @@ impl Callers {
         let mut all = lock(&outcomes).clone();
         all.ended = Some(ended);
         // The rate is that within the time; the answers after it are kept for their latencies.
-        let share = in_time as f64 / (all.ok_us.len().max(1)) as f64;
-        all.elapsed = if share > 0.0 {
-            elapsed.div_f64(share)
-        } else {
-            elapsed
-        };
+        all.in_time = in_time as u64;
+        all.elapsed = elapsed;
         all
     }
 }
 
-fn lock(outcomes: &Mutex<Outcomes>) -> std::sync::MutexGuard<'_, Outcomes> {
-    outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What an answer tells of the effect.

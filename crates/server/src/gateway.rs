@@ -47,6 +47,7 @@ use crate::{
 pub(crate) struct Open {
     pub node: Arc<Node>,
     pub nodes: execution::NodeNames,
+    pub refusals: execution::Refusals,
 }
 
 impl Open {
@@ -54,6 +55,7 @@ impl Open {
         Arc::new(Self {
             node,
             nodes: execution::NodeNames::default(),
+            refusals: execution::Refusals::default(),
         })
     }
 }

@@ -87,9 +87,15 @@ impl Default for Metrics {
 impl Metrics {
     /// A request on the gRPC port was answered, or one of many on a stream.
     pub fn requested(&self, rpc: &str, code: Code, begun: Instant) {
-        self.requests.with(&[rpc, code_name(code)]).add(1);
+        self.requested_alike(rpc, code, begun, 1);
+    }
+
+    /// So many of them were answered alike, together.
+    pub fn requested_alike(&self, rpc: &str, code: Code, begun: Instant, times: u64) {
+        self.requests.with(&[rpc, code_name(code)]).add(times);
         let seconds = begun.elapsed().as_secs_f64();
-        self.request_seconds.with(&[rpc]).observe(seconds);
+        let family = self.request_seconds.with(&[rpc]);
+        family.observe_many(seconds, times);
     }
 
     /// Declares all of them.

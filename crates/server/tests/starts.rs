@@ -109,12 +109,22 @@ impl Starts {
         self.sender.send(message).await.expect("room");
     }
 
-    /// The answers of the next message.
+    /// The answers of the next message, those that were refused alike too.
     async fn next(&mut self) -> Result<Vec<NumberedAnswer>, Status> {
         let next = timeout(WAIT, self.answers.message())
             .await
             .expect("in time");
-        Ok(next?.map(|message| message.answers).unwrap_or_default())
+        let message = next?.unwrap_or_default();
+        let refused = message.refused.into_iter().flat_map(|refused| {
+            let outcome = refused.error.map(Outcome::Error);
+            let numbers = refused.numbers.into_iter();
+            numbers.map(move |number| NumberedAnswer {
+                number,
+                outcome: outcome.clone(),
+                leader: String::new(),
+            })
+        });
+        Ok(message.answers.into_iter().chain(refused).collect())
     }
 
     /// How many answers come before the one with this number.

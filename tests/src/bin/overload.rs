@@ -106,7 +106,7 @@ async fn run(arguments: &Arguments, cores: Option<&str>) -> Result<()> {
     println!("\n== starts of a flow with one built-in step");
     let callers = arguments.callers(&endpoint, &plain, "p")?;
     let idle = callers.closed_loop(1, Duration::from_secs(2)).await;
-    let best = best(&callers).await;
+    let best = best(&callers, length).await;
     let used = Used::now(pid)?;
     let flood = callers.open_loop(best * arguments.times, length).await;
     used.show(pid)?;
@@ -119,7 +119,7 @@ async fn run(arguments: &Arguments, cores: Option<&str>) -> Result<()> {
     let waiting = arguments
         .callers(&endpoint, &worked, "w")?
         .waiting(Duration::from_secs(20));
-    let best_worked = self::best(&waiting).await;
+    let best_worked = self::best(&waiting, length).await;
     let callers = arguments.callers(&endpoint, &worked, "o")?;
     let completed = || async {
         let metrics = http::metrics(&node.http).await?;
@@ -239,11 +239,12 @@ fn show_memory(pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// The best rate of closed loops.
-async fn best(callers: &Callers) -> f64 {
+/// The best rate of closed loops, each as long as the load that is held against it: a store that was just
+/// filled has files to merge, and one that is new has not.
+async fn best(callers: &Callers, length: Duration) -> f64 {
     let mut best: f64 = 0.0;
     for number in CALLERS {
-        let run = callers.closed_loop(number, Duration::from_secs(3)).await;
+        let run = callers.closed_loop(number, length).await;
         println!(
             "{number:>5} callers: {:.0}/s, p50 {:.1} ms, p99 {:.1} ms",
             run.goodput(),

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use tidemill_sdk::api::{
-    NumberedStart, StartError, StartExecutionRequest, StartExecutionResponse,
+    NumberedStart, RefusedStarts, StartError, StartExecutionRequest, StartExecutionResponse,
     StartExecutionsRequest, execution_service_client::ExecutionServiceClient,
     numbered_answer::Outcome,
 };
@@ -89,6 +89,19 @@ async fn run(mut client: ExecutionServiceClient<Channel>, mut asked: mpsc::Recei
         let mut answers = answers.into_inner();
         while let Ok(Some(message)) = answers.message().await {
             let mut waiting = waiting.lock().await;
+            for RefusedStarts { numbers, error } in message.refused {
+                let StartError {
+                    code,
+                    message,
+                    details,
+                } = error.unwrap_or_default();
+                let status = Status::with_details(Code::from(code), message, details);
+                for number in numbers {
+                    if let Some(reply) = waiting.remove(&number) {
+                        let _ = reply.send(Err(status.clone()));
+                    }
+                }
+            }
             for answer in message.answers {
                 let Some(reply) = waiting.remove(&answer.number) else {
                     continue;

@@ -21,8 +21,9 @@ use prost::Message as _;
 use tidemill_proto::{
     LEADER_HEADER,
     v1::{
-        NumberedAnswer, NumberedStart, StartExecutionRequest, StartExecutionResponse,
-        StartExecutionsRequest, numbered_answer::Outcome,
+        NumberedAnswer, NumberedStart, RefusedStarts, StartError, StartExecutionRequest,
+        StartExecutionResponse, StartExecutionsRequest, StartExecutionsResponse,
+        numbered_answer::Outcome,
     },
 };
 use tokio::{
@@ -170,7 +171,7 @@ async fn run(
             let mut inbound = response.into_inner();
             loop {
                 match inbound.message().await {
-                    Ok(Some(message)) => deliver(&shared, message.answers),
+                    Ok(Some(message)) => deliver(&shared, message),
                     Ok(None) => break ended(),
                     Err(status) => break status,
                 }
@@ -190,14 +191,22 @@ async fn run(
     }
 }
 
-fn deliver(shared: &Shared, answers: Vec<NumberedAnswer>) {
+fn deliver(shared: &Shared, message: StartExecutionsResponse) {
     let mut shared = lock(shared);
     let Some(waiting) = &mut *shared else {
         return;
     };
-    for answer in answers {
+    for answer in message.answers {
         if let Some(caller) = waiting.callers.remove(&answer.number) {
             let _ = caller.send(read(answer));
+        }
+    }
+    for RefusedStarts { numbers, error } in message.refused {
+        let status = error.map_or_else(ended, status);
+        for number in numbers {
+            if let Some(caller) = waiting.callers.remove(&number) {
+                let _ = caller.send(Err(status.clone()));
+            }
         }
     }
 }
@@ -213,14 +222,14 @@ fn read(answer: NumberedAnswer) -> Answer {
             }
             Ok(response)
         }
-        Some(Outcome::Error(error)) => Err(Status::with_details(
-            Code::from_i32(error.code),
-            error.message,
-            error.details,
-        )),
+        Some(Outcome::Error(error)) => Err(status(error)),
         // Of a later version, or nonsense: what has happened is not known.
         None => Err(ended()),
     }
+}
+
+fn status(error: StartError) -> Status {
+    Status::with_details(Code::from_i32(error.code), error.message, error.details)
 }
 
 /// The stream has ended before the answer came.
@@ -323,6 +332,45 @@ mod tests {
         }
     }
 
+    fn answers(answers: Vec<NumberedAnswer>) -> StartExecutionsResponse {
+        StartExecutionsResponse {
+            answers,
+            refused: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_reason_is_told_to_all_whom_it_concerns() {
+        let (open, mut outbound) = stream();
+        let waiting: Vec<_> = (0..3).map(|_| put(&open)).collect();
+        let sent = outbound.next().await.expect("sent").starts;
+        let refused = RefusedStarts {
+            numbers: vec![sent[2].number, sent[0].number, 77],
+            error: Some(StartError {
+                code: Code::ResourceExhausted.into(),
+                message: "overloaded".to_owned(),
+                details: b"hint".to_vec().into(),
+            }),
+        };
+        let nothing_said = RefusedStarts {
+            numbers: vec![sent[1].number],
+            error: None,
+        };
+        let message = StartExecutionsResponse {
+            answers: Vec::new(),
+            refused: vec![refused, nothing_said],
+        };
+        deliver(&open.shared, message);
+        let mut codes = Vec::new();
+        for answer in waiting {
+            let status = answer.await.expect("an answer").expect_err("refused");
+            codes.push((status.code(), status.details().to_vec()));
+        }
+        let told = (Code::ResourceExhausted, b"hint".to_vec());
+        assert_eq!([&codes[0], &codes[2]], [&told, &told]);
+        assert_eq!(codes[1].0, Code::Unknown, "what happened is not known");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_message_takes_so_many_and_no_more() {
         let (open, mut outbound) = stream();
@@ -347,7 +395,7 @@ mod tests {
             outcome: Some(Outcome::Started(StartExecutionResponse::default())),
             leader: "a:1".to_owned(),
         };
-        deliver(&open.shared, vec![told]);
+        deliver(&open.shared, answers(vec![told]));
         let answer = answer.await.expect("an answer").expect("started");
         assert_eq!(answer.metadata().get(LEADER_HEADER).expect("it"), "a:1");
         assert!((&mut next).await.expect("no panic").is_none());

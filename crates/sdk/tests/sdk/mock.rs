@@ -252,8 +252,11 @@ impl ExecutionService for Mock {
                             outcome: Some(outcome),
                             leader: String::new(),
                         };
-                        let answers = vec![answer];
-                        let _ = sender.send(Ok(StartExecutionsResponse { answers })).await;
+                        let response = StartExecutionsResponse {
+                            answers: vec![answer],
+                            refused: Vec::new(),
+                        };
+                        let _ = sender.send(Ok(response)).await;
                     });
                 }
             }

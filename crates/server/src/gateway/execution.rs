@@ -6,6 +6,7 @@ mod list;
 mod nodes;
 mod read;
 mod redrive;
+mod refusals;
 mod start;
 mod starts;
 mod steps;
@@ -23,7 +24,8 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(super) use self::{
-    get::get, list::list, nodes::NodeNames, start::start, steps::list as list_steps, wait::wait,
+    get::get, list::list, nodes::NodeNames, refusals::Refusals, start::start,
+    steps::list as list_steps, wait::wait,
 };
 use super::Gateway;
 

@@ -78,11 +78,17 @@ impl Histogram {
 
     /// Counts one value.
     pub fn observe(&self, value: f64) {
+        self.observe_many(value, 1);
+    }
+
+    /// Counts one value so many times.
+    #[allow(clippy::cast_precision_loss)] // of counts far below 2^53
+    pub fn observe_many(&self, value: f64, times: u64) {
         let bucket = self.bounds.partition_point(|bound| *bound < value);
-        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.buckets[bucket].fetch_add(times, Relaxed);
         // Never fails: the closure always gives a value.
         let _ = self.sum.fetch_update(Relaxed, Relaxed, |bits| {
-            Some((f64::from_bits(bits) + value).to_bits())
+            Some((f64::from_bits(bits) + value * times as f64).to_bits())
         });
     }
 

@@ -3,9 +3,7 @@
 //! All of a stream is driven by whoever polls its answers: there is no task and no queue of its own, so what
 //! becomes ready together shares a message.
 
-use std::{
-    cell::Cell, collections::HashMap, future::Future, sync::Arc, task::Poll, time::Duration,
-};
+use std::{cell::Cell, future::Future, sync::Arc, task::Poll, time::Duration};
 
 use axum::http::HeaderMap;
 use futures::{
@@ -14,8 +12,8 @@ use futures::{
 };
 use prost::Message as _;
 use tidemill_proto::v1::{
-    NumberedAnswer, NumberedStart, StartError, StartExecutionResponse, StartExecutionsRequest,
-    StartExecutionsResponse, numbered_answer::Outcome,
+    NumberedAnswer, NumberedStart, RefusedStarts, StartError, StartExecutionResponse,
+    StartExecutionsRequest, StartExecutionsResponse, numbered_answer::Outcome,
 };
 use tidemill_types::limits::{
     STARTS_ANSWER_BYTES, STARTS_PER_MESSAGE_MAX, STARTS_UNDER_WAY_BYTES, STARTS_UNDER_WAY_MAX,
@@ -24,7 +22,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status, metadata::MetadataMap};
 use tracing::Instrument as _;
 
-use super::start::start;
+use super::{refusals::Refusal, start::start};
 use crate::{
     gateway::{Open, Origin, invalid, status},
     request::ANSWERED_BY,
@@ -36,37 +34,44 @@ const RPC: &str = "ExecutionService/StartExecution";
 
 /// Starts that are taken before others of the node have their turn: each costs some microseconds.
 const STARTS_PER_TURN: usize = 64;
+/// To send a start away like another costs a small part of what it costs to take one.
+const REFUSED_PER_TAKEN: usize = 32;
+/// So many are asked for before their answers are looked at: once one is refused, those after it need not ask.
+const STARTS_AT_ONCE: usize = 16;
 
-/// How long starts of a flow are sent away like the last one that was, without a look: an overloaded leader has work
-/// for several times as long, so it misses nothing, and to refuse costs a tenth of what it costs to ask.
-const REFUSAL_KEPT: Duration = Duration::from_millis(10);
-/// Flows of a stream whose refusals are kept; others are asked for.
-const REFUSALS_KEPT_MAX: usize = 64;
+/// A stream of which starts were sent away is not read for so long: more of them are then sent away together,
+/// and a caller that goes on regardless is slowed down by the stream itself.
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// What was refused as overloaded on a stream a moment ago, by flow.
+/// Starts that were sent away alike and are not told yet.
 #[derive(Default)]
-struct Refusals(HashMap<String, (Instant, StartError)>);
+struct Untold {
+    alike: Vec<(Arc<Refusal>, Vec<u64>)>,
+    count: usize,
+}
 
-impl Refusals {
-    fn note(&mut self, flow: String, error: &StartError, now: Instant) {
-        if self.0.len() >= REFUSALS_KEPT_MAX {
-            self.0.retain(|_, (at, _)| now - *at < REFUSAL_KEPT);
-        }
-        if self.0.len() < REFUSALS_KEPT_MAX {
-            self.0.insert(flow, (now, error.clone()));
+impl Untold {
+    fn push(&mut self, refusal: &Arc<Refusal>, number: u64) {
+        self.count += 1;
+        let known = self
+            .alike
+            .iter_mut()
+            .find(|(known, _)| Arc::ptr_eq(known, refusal));
+        match known {
+            Some((_, numbers)) => numbers.push(number),
+            None => self.alike.push((Arc::clone(refusal), vec![number])),
         }
     }
 
-    fn of(&self, start: &NumberedStart, now: Instant) -> Option<NumberedAnswer> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let (at, error) = self.0.get(&start.request.as_ref()?.flow)?;
-        (now - *at < REFUSAL_KEPT).then(|| NumberedAnswer {
-            number: start.number,
-            outcome: Some(Outcome::Error(error.clone())),
-            leader: String::new(),
-        })
+    fn tell(self) -> Vec<RefusedStarts> {
+        let told = self
+            .alike
+            .into_iter()
+            .map(|(refusal, numbers)| RefusedStarts {
+                numbers,
+                error: Some(refusal.error.clone()),
+            });
+        told.collect()
     }
 }
 
@@ -82,71 +87,83 @@ where
     let mut under_way = FuturesUnordered::new();
     let mut message = Vec::new().into_iter();
     let mut bytes_under_way = 0;
-    let mut refusals = Refusals::default();
+    let mut pause = Box::pin(tokio::time::sleep(Duration::ZERO));
     let mut ended: Option<Result<(), Status>> = None;
     let mut stopping = Box::pin(open.node.shutdown.clone().cancelled_owned());
     poll_fn(move |context| {
-        let mut turn = 0;
+        let mut taken = 0;
+        let mut untold = Untold::default();
         let mut answers = Vec::new();
         let mut answer_bytes = 0;
         let now = Instant::now();
         loop {
-            for start in message.by_ref().take(STARTS_PER_TURN - turn) {
-                if let Some(refused) = refusals.of(&start, now) {
-                    let metrics = &open.node.metrics;
-                    metrics.requested(RPC, Code::ResourceExhausted, now);
-                    metrics.commands_shed.with(&["again"]).add(1);
-                    answer_bytes += refused.encoded_len();
-                    answers.push(refused);
-                    turn += 1;
+            while answer_bytes < STARTS_ANSWER_BYTES
+                && let Poll::Ready(Some(one)) = under_way.poll_next_unpin(context)
+            {
+                let (answer, flow, bytes): (NumberedAnswer, String, usize) = one;
+                bytes_under_way -= bytes;
+                if let Some(Outcome::Error(error)) = &answer.outcome
+                    && error.code == i32::from(Code::ResourceExhausted)
+                {
+                    open.refusals.note(flow, error.clone(), now);
+                }
+                answer_bytes += answer.encoded_len();
+                answers.push(answer);
+            }
+            if message.len() == 0 {
+                if ended.is_some()
+                    || under_way.len() >= STARTS_UNDER_WAY_MAX
+                    || bytes_under_way >= STARTS_UNDER_WAY_BYTES
+                {
+                    break;
+                }
+                if stopping.as_mut().poll(context).is_ready() {
+                    ended = Some(Ok(()));
+                    break;
+                }
+                if pause.as_mut().poll(context).is_pending() {
+                    break;
+                }
+                match inbound.poll_next_unpin(context) {
+                    Poll::Ready(Some(Ok(StartExecutionsRequest { starts }))) => {
+                        if let Err(wrong) = check(&starts) {
+                            ended = Some(Err(wrong));
+                            break;
+                        }
+                        message = starts.into_iter();
+                        taken += 1; // an empty message is work, too
+                    }
+                    Poll::Ready(Some(Err(broken))) => ended = Some(Err(broken)),
+                    Poll::Ready(None) => ended = Some(Ok(())),
+                    Poll::Pending => break,
+                }
+            }
+            if taken + untold.count / REFUSED_PER_TAKEN >= STARTS_PER_TURN {
+                context.waker().wake_by_ref();
+                break;
+            }
+            for start in message.by_ref().take(STARTS_AT_ONCE) {
+                let flow = start.request.as_ref().map_or("", |request| &request.flow);
+                if let Some(refusal) = open.refusals.of(flow, now) {
+                    untold.push(&refusal, start.number);
                     continue;
                 }
                 let bytes = start.encoded_len();
                 bytes_under_way += bytes;
+                taken += 1;
                 under_way.push(answered(Arc::clone(&open), origin, start, bytes));
-                turn += 1;
-            }
-            if turn == STARTS_PER_TURN {
-                context.waker().wake_by_ref();
-                break;
-            }
-            if ended.is_some()
-                || under_way.len() >= STARTS_UNDER_WAY_MAX
-                || bytes_under_way >= STARTS_UNDER_WAY_BYTES
-            {
-                break;
-            }
-            if stopping.as_mut().poll(context).is_ready() {
-                ended = Some(Ok(()));
-                break;
-            }
-            match inbound.poll_next_unpin(context) {
-                Poll::Ready(Some(Ok(StartExecutionsRequest { starts }))) => {
-                    if let Err(wrong) = check(&starts) {
-                        ended = Some(Err(wrong));
-                        break;
-                    }
-                    message = starts.into_iter();
-                }
-                Poll::Ready(Some(Err(broken))) => ended = Some(Err(broken)),
-                Poll::Ready(None) => ended = Some(Ok(())),
-                Poll::Pending => break,
             }
         }
-        while answer_bytes < STARTS_ANSWER_BYTES
-            && let Poll::Ready(Some((answer, flow, bytes))) = under_way.poll_next_unpin(context)
-        {
-            bytes_under_way -= bytes;
-            if let Some(Outcome::Error(error)) = &answer.outcome
-                && error.code == i32::from(Code::ResourceExhausted)
-            {
-                refusals.note(flow, error, now);
-            }
-            answer_bytes += answer.encoded_len();
-            answers.push(answer);
+        if untold.count > 0 {
+            let (metrics, times) = (&open.node.metrics, untold.count as u64);
+            metrics.requested_alike(RPC, Code::ResourceExhausted, now, times);
+            metrics.commands_shed.with(&["again"]).add(times);
+            pause.as_mut().reset(now + PAUSE);
         }
-        if !answers.is_empty() {
-            return Poll::Ready(Some(Ok(StartExecutionsResponse { answers })));
+        let refused = untold.tell();
+        if !answers.is_empty() || !refused.is_empty() {
+            let response = StartExecutionsResponse { answers, refused };
+            return Poll::Ready(Some(Ok(response)));
         }
         match &mut ended {
             Some(end) if under_way.is_empty() && message.len() == 0 => {
@@ -213,43 +230,26 @@ fn outcome(result: Result<StartExecutionResponse, Status>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_proto::v1::StartExecutionRequest;
-
-    use super::*;
-
-    fn start(number: u64, flow: &str) -> NumberedStart {
-        let request = StartExecutionRequest {
-            flow: flow.into(),
-            ..StartExecutionRequest::default()
-        };
-        NumberedStart {
-            number,
-            request: Some(request),
-        }
-    }
+    use super::{super::refusals::Refusals, *};
 
     #[test]
-    fn a_refusal_is_repeated_for_its_flow_for_a_moment() {
-        let (mut refusals, now) = (Refusals::default(), Instant::now());
-        assert_eq!(refusals.of(&start(1, "flood"), now), None);
-        let error = StartError {
-            code: Code::ResourceExhausted.into(),
+    fn starts_that_are_sent_away_alike_are_told_together() {
+        let (refusals, now) = (Refusals::default(), Instant::now());
+        let error = |message: &str| StartError {
+            message: message.to_owned(),
             ..StartError::default()
         };
-        refusals.note("flood".into(), &error, now);
-        let again = refusals.of(&start(2, "flood"), now).expect("refused");
-        assert_eq!(
-            (again.number, again.outcome),
-            (2, Some(Outcome::Error(error.clone())))
-        );
-        assert_eq!(refusals.of(&start(3, "quiet"), now), None);
-        assert_eq!(refusals.of(&start(4, "flood"), now + REFUSAL_KEPT), None);
-        // However many flows there are, only so many are kept, and old ones make room.
-        for flow in 0..2 * REFUSALS_KEPT_MAX {
-            refusals.note(flow.to_string(), &error, now);
+        let mut untold = Untold::default();
+        refusals.note("a".into(), error("full"), now);
+        refusals.note("b".into(), error("late"), now);
+        for (number, flow) in [(1, "a"), (2, "b"), (3, "a")] {
+            untold.push(&refusals.of(flow, now).expect("it holds"), number);
         }
-        assert_eq!(refusals.0.len(), REFUSALS_KEPT_MAX);
-        refusals.note("late".into(), &error, now + REFUSAL_KEPT);
-        assert_eq!(refusals.0.len(), 1);
+        assert_eq!(untold.count, 3);
+        let told = |numbers: &[u64], message| RefusedStarts {
+            numbers: numbers.to_vec(),
+            error: Some(error(message)),
+        };
+        assert_eq!(untold.tell(), [told(&[1, 3], "full"), told(&[2], "late")]);
     }
 }
