@@ -106,11 +106,12 @@ async fn run(arguments: &Arguments, cores: Option<&str>) -> Result<()> {
     println!("\n== starts of a flow with one built-in step");
     let callers = arguments.callers(&endpoint, &plain, "p")?;
     let idle = callers.closed_loop(1, Duration::from_secs(2)).await;
-    let best = best(&callers, length).await;
+    let best = Best::find(&callers, length).await;
     let used = Used::now(pid)?;
-    let flood = callers.open_loop(best * arguments.times, length).await;
+    let flood = callers.open_loop(best.rate * arguments.times, length).await;
     used.show(pid)?;
     let recovery = recovery(&callers, quantile_ms(&idle.ok_us, 990), flood.ended).await;
+    let best = best.again(&callers, length).await;
     show("overload", &flood, best);
     show_memory(pid)?;
     println!("as fast as before {recovery:.1?} after the last call was sent (promised: 5 s)");
@@ -119,7 +120,7 @@ async fn run(arguments: &Arguments, cores: Option<&str>) -> Result<()> {
     let waiting = arguments
         .callers(&endpoint, &worked, "w")?
         .waiting(Duration::from_secs(20));
-    let best_worked = self::best(&waiting, length).await;
+    let best_worked = Best::find(&waiting, length).await;
     let callers = arguments.callers(&endpoint, &worked, "o")?;
     let completed = || async {
         let metrics = http::metrics(&node.http).await?;
@@ -133,25 +134,24 @@ async fn run(arguments: &Arguments, cores: Option<&str>) -> Result<()> {
     let before = completed().await?;
     let used = Used::now(pid)?;
     let flood = callers
-        .open_loop(best_worked * arguments.times, length)
+        .open_loop(best_worked.rate * arguments.times, length)
         .await;
     used.show(pid)?;
     let done = completed().await? - before;
     let ended = done / length.as_secs_f64();
+    let begun = Instant::now();
+    while begun.elapsed() < RECOVERY_MAX && completed().await? - before < flood.ok_us.len() as f64 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    let end = flood.ended.unwrap_or(begun);
+    let backlog_done = end.elapsed();
+    let best_worked = best_worked.again(&waiting, length).await;
     show("overload", &flood, best_worked);
     println!(
         "completed meanwhile: {ended:.0}/s, {:.0} % of the best",
         100.0 * ended / best_worked
     );
-    let begun = Instant::now();
-    while begun.elapsed() < RECOVERY_MAX && completed().await? - before < flood.ok_us.len() as f64 {
-        sleep(Duration::from_millis(100)).await;
-    }
-    let ended = flood.ended.unwrap_or(begun);
-    println!(
-        "what was acknowledged was done {:.1?} after the last call was sent",
-        ended.elapsed()
-    );
+    println!("what was acknowledged was done {backlog_done:.1?} after the last call was sent");
     show_memory(pid)?;
 
     println!("\n== a flow beside one that floods");
@@ -239,21 +239,44 @@ fn show_memory(pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// The best rate of closed loops, each as long as the load that is held against it: a store that was just
-/// filled has files to merge, and one that is new has not.
-async fn best(callers: &Callers, length: Duration) -> f64 {
-    let mut best: f64 = 0.0;
-    for number in CALLERS {
-        let run = callers.closed_loop(number, length).await;
-        println!(
-            "{number:>5} callers: {:.0}/s, p50 {:.1} ms, p99 {:.1} ms",
-            run.goodput(),
-            quantile_ms(&run.ok_us, 500),
-            quantile_ms(&run.ok_us, 990)
-        );
-        best = best.max(run.goodput());
+/// The best rate of closed loops. A store that was just filled has files to merge and one that is new has not,
+/// so it is taken right before and right after the load that is held against it, each for as long.
+struct Best {
+    callers: usize,
+    rate: f64,
+}
+
+impl Best {
+    async fn find(callers: &Callers, length: Duration) -> Self {
+        let mut best = (CALLERS[0], 0.0);
+        for number in CALLERS {
+            let rate = closed(callers, number, Duration::from_secs(3)).await;
+            if rate > best.1 {
+                best = (number, rate);
+            }
+        }
+        Self {
+            callers: best.0,
+            rate: closed(callers, best.0, length).await,
+        }
     }
-    best
+
+    /// After the load: the mean of both.
+    async fn again(self, callers: &Callers, length: Duration) -> f64 {
+        let after = closed(callers, self.callers, length).await;
+        (self.rate + after) / 2.0
+    }
+}
+
+async fn closed(callers: &Callers, number: usize, length: Duration) -> f64 {
+    let run = callers.closed_loop(number, length).await;
+    println!(
+        "{number:>5} callers: {:.0}/s, p50 {:.1} ms, p99 {:.1} ms",
+        run.goodput(),
+        quantile_ms(&run.ok_us, 500),
+        quantile_ms(&run.ok_us, 990)
+    );
+    run.goodput()
 }
 
 fn show(what: &str, run: &Outcomes, best: f64) {
