@@ -175,7 +175,7 @@ pub const JOURNAL_BYTES_PER_MESSAGE: usize = 1024 * 1024;
 pub const EXECUTION_WAIT_MS_DEFAULT: u32 = 30_000;
 /// Longest `WaitExecution`.
 pub const EXECUTION_WAIT_MS_MAX: u32 = 300_000;
-/// Most calls that wait for or watch executions of one partition, and for flows, on its leader.
+/// Most calls that wait for ends of executions of one partition, on its leader; as many may watch them, and wait for flows.
 pub const WATCHERS_MAX: usize = 20_000;
 /// Most steps whose progress a partition's leader keeps.
 pub const PROGRESS_STEPS_MAX: usize = 10_000;

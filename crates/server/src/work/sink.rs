@@ -50,6 +50,8 @@ pub struct PartitionSink {
     state: Mutex<State>,
     leading: watch::Sender<bool>,
     watchers: Watchers<ExecutionId>,
+    /// Those that wait for an end, and need not look at every step.
+    ends: Watchers<ExecutionId>,
 }
 
 impl PartitionSink {
@@ -61,6 +63,7 @@ impl PartitionSink {
             state: Mutex::default(),
             leading: watch::Sender::new(false),
             watchers: Watchers::default(),
+            ends: Watchers::default(),
         }
     }
 
@@ -71,6 +74,11 @@ impl PartitionSink {
     /// Tells of changes of an execution; none when too many calls wait.
     pub(crate) fn watch(&self, execution: ExecutionId) -> Option<Watch<ExecutionId>> {
         self.watchers.watch(execution)
+    }
+
+    /// Tells of an execution's end; none when too many calls wait.
+    pub(crate) fn watch_end(&self, execution: ExecutionId) -> Option<Watch<ExecutionId>> {
+        self.ends.watch(execution)
     }
 
     /// What the step's worker reported last.
@@ -165,7 +173,9 @@ impl EffectSink<PartitionEffect> for PartitionSink {
                     let event = GatewayEvent::Superseded(session);
                     state.send(self.partition, gateway, event);
                 }
-                PartitionEffect::Changed { execution, .. } => changed.push(execution),
+                PartitionEffect::Changed { execution, state } => {
+                    changed.push((execution, state.is_ended()));
+                }
                 PartitionEffect::Log { step, node, text } => {
                     tracing::info!(
                         target: "tidemill::flow",
@@ -180,8 +190,11 @@ impl EffectSink<PartitionEffect> for PartitionSink {
             }
         }
         drop(state);
-        for execution in changed {
+        for (execution, has_ended) in changed {
             self.watchers.notify(execution);
+            if has_ended {
+                self.ends.notify(execution);
+            }
         }
     }
 
@@ -193,6 +206,7 @@ impl EffectSink<PartitionEffect> for PartitionSink {
         drop(state);
         // Those that wait look again, and find another leader.
         self.watchers.notify_all();
+        self.ends.notify_all();
     }
 
     fn epoch_began(&self) {
@@ -202,11 +216,14 @@ impl EffectSink<PartitionEffect> for PartitionSink {
         self.leading.send_replace(true);
         drop(state);
         self.watchers.notify_all();
+        self.ends.notify_all();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tidemill_rows::table::ExecutionState;
+
     use super::*;
 
     fn result(gateway: u64) -> PartitionEffect {
@@ -259,6 +276,26 @@ mod tests {
         sink.epoch_ended();
         assert!(events.recv().await.is_none());
         watch.changed().await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_end_is_not_woken_before() {
+        let sink = PartitionSink::new(PartitionId(1));
+        sink.epoch_began();
+        let execution = ExecutionId::default();
+        let mut any = sink.watch(execution).expect("room");
+        let mut end = sink.watch_end(execution).expect("room");
+        let changed = |state| PartitionEffect::Changed { execution, state };
+        any.seen();
+        end.seen();
+        sink.deliver(vec![changed(ExecutionState::Running)]);
+        any.changed().await;
+        assert!(!end.has_news());
+        sink.deliver(vec![changed(ExecutionState::Succeeded)]);
+        end.changed().await;
+        end.seen();
+        sink.epoch_ended();
+        end.changed().await;
     }
 
     #[tokio::test]

@@ -81,6 +81,11 @@ impl<K: Eq + Hash> Watch<K> {
         self.receiver.mark_unchanged();
     }
 
+    #[cfg(test)]
+    pub fn has_news(&self) -> bool {
+        self.receiver.has_changed().expect("the sender lives")
+    }
+
     /// Waits for a change that was not seen.
     pub async fn changed(&mut self) {
         // The sender lives in the map as long as there is a receiver.
@@ -107,10 +112,6 @@ impl<K: Eq + Hash> Drop for Watch<K> {
 mod tests {
     use super::*;
 
-    fn has_news(watch: &Watch<i32>) -> bool {
-        watch.receiver.has_changed().expect("the sender lives")
-    }
-
     #[tokio::test]
     async fn tells_only_those_that_watch_it() {
         let watchers = Watchers::default();
@@ -121,9 +122,9 @@ mod tests {
         watchers.notify(3);
         one.changed().await;
         same.changed().await;
-        assert!(!has_news(&other));
+        assert!(!other.has_news());
         watchers.notify_all();
-        assert!(has_news(&other));
+        assert!(other.has_news());
     }
 
     #[tokio::test]
@@ -132,7 +133,7 @@ mod tests {
         let mut watch = watchers.watch(1).expect("room");
         watchers.notify(1);
         watch.seen();
-        assert!(!has_news(&watch));
+        assert!(!watch.has_news());
     }
 
     #[test]

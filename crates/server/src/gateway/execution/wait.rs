@@ -99,7 +99,12 @@ pub(super) async fn until_ended(
         .effects
         .of(id.partition())
         .ok_or_else(|| AskError::Unavailable("the partition is not open".into()))?;
-    let mut changes = sink.watch(id).ok_or_else(too_many_watchers)?;
+    // A step's end is nothing to who waits for the execution's.
+    let changes = match request.or_reply {
+        true => sink.watch(id),
+        false => sink.watch_end(id),
+    };
+    let mut changes = changes.ok_or_else(too_many_watchers)?;
     let mut is_late = false;
     let mut is_known = since == Since::Start;
     loop {
