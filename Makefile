@@ -39,6 +39,12 @@ release: deps ## Build the tidemill binary for release
 	@cargo build --release -p tidemill
 	@echo "built $(release_binary)"
 
+.PHONY: dist
+dist: deps ## Build the tidemill binary as it is shipped: some percent faster, twice as long to build
+	@echo "== build (dist profile) into $(CARGO_TARGET_DIR)"
+	@cargo build --profile dist -p tidemill
+	@echo "built $(CARGO_TARGET_DIR)/dist/tidemill"
+
 .PHONY: test
 test: deps ## Build and run all tests and doctests (PACKAGE=tidemill-core for one crate)
 	@.ci/deps.sh test
