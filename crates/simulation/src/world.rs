@@ -24,6 +24,7 @@ use std::{
 
 use tidemill_core::command::{PartitionCommand, PartitionEffect, PartitionReply};
 use tidemill_server::{actor::AskError, metrics::Metrics};
+pub use tidemill_testkit::Outcome;
 use tidemill_testkit::invariant::Checks;
 use tidemill_types::PartitionId;
 
@@ -38,23 +39,6 @@ use self::{
     workers::Workers,
 };
 use crate::{Options, Violation, network::Links, run};
-
-/// How a run ended.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The seed.
-    pub seed: u64,
-    /// The first violation; none: every invariant held.
-    pub violation: Option<Violation>,
-    /// A hash of everything that happened: the same seed gives the same.
-    pub trace_hash: u64,
-    /// The trace as text, if it was asked for.
-    pub trace: Vec<String>,
-    /// How often what happened.
-    pub counts: BTreeMap<&'static str, u64>,
-    /// Simulated time, in milliseconds.
-    pub simulated_ms: u64,
-}
 
 /// Where nodes say it: from whom, of which process, about which group, what.
 type Outbox = Arc<Mutex<Vec<(u64, u64, PartitionId, Said)>>>;

@@ -18,17 +18,13 @@ use openraft::{
         TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
-use tidemill_proto::peer::v1 as peer;
 use tidemill_types::PartitionId;
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Status};
 
 use super::{append, heartbeat::Due, link::Link, snapshot, wire};
 use crate::{
-    codec::{CodecError, log_id_to_wire, vote_to_wire},
-    limits::SNAPSHOT_TIMEOUT,
-    raft::Types,
-    shared::Shared,
+    codec::CodecError, limits::SNAPSHOT_TIMEOUT, raft::Types, shared::Shared,
     snapshot::SnapshotSource,
 };
 
@@ -119,13 +115,8 @@ impl Client {
         pre_vote: bool,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let mut call = Request::new(peer::VoteRequest {
-            group: self.group.0.into(),
-            vote: Some(vote_to_wire(&request.vote)),
-            last: request.last_log_id.map(log_id_to_wire),
-            leadership_transfer: request.leadership_transfer,
-            pre_vote,
-        });
+        let request = wire::vote_request_to_wire(self.group, request, pre_vote);
+        let mut call = Request::new(request);
         call.set_timeout(option.soft_ttl());
         let response = self
             .link
@@ -229,12 +220,7 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
         let last = request.last_log_id().copied();
-        let mut call = Request::new(peer::TransferLeaderRequest {
-            group: self.group.0.into(),
-            from: Some(vote_to_wire(request.from_leader())),
-            to: *request.to_node_id(),
-            last: last.map(log_id_to_wire),
-        });
+        let mut call = Request::new(wire::transfer_to_wire(self.group, &request));
         call.set_timeout(option.soft_ttl());
         let response = self
             .link

@@ -7,7 +7,7 @@ use openraft::{
     alias::VoteOf,
     async_runtime::WatchReceiver,
     errors::{Fatal, RaftError},
-    raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest},
+    raft::{AppendEntriesRequest, StreamAppendError},
 };
 use tidemill_proto::peer::v1::{self as peer, peer_service_server::PeerService};
 use tidemill_types::PartitionId;
@@ -15,11 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{snapshot::Incoming, wire};
 use crate::{
-    codec::{log_id_from_wire, vote_from_wire, vote_to_wire},
-    directory::Directory,
-    group::Group,
-    limits::PARTITIONS_MAX,
-    members,
+    codec::vote_to_wire, directory::Directory, group::Group, limits::PARTITIONS_MAX, members,
     raft::Types,
 };
 
@@ -88,16 +84,8 @@ impl PeerServer {
             .append_entries(request)
             .await
             .map_err(|error| raft_error(&error))?;
-        let result = match response {
-            AppendEntriesResponse::Success => Ok(prev),
-            AppendEntriesResponse::PartialSuccess(matching) => Ok(matching),
-            AppendEntriesResponse::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote)),
-            AppendEntriesResponse::Conflict => {
-                Err(StreamAppendError::Conflict(prev.ok_or_else(|| {
-                    Status::internal("nothing cannot conflict")
-                })?))
-            }
-        };
+        let result = wire::heartbeat_result(response, prev)
+            .ok_or_else(|| Status::internal("nothing cannot conflict"))?;
         if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
             group.shared().hear(&vote);
         }
@@ -198,11 +186,7 @@ impl PeerService for PeerServer {
     ) -> Result<Response<peer::TransferLeaderResponse>, Status> {
         let request = request.into_inner();
         let group = self.group(request.group).await?;
-        let transfer = TransferLeaderRequest::new(
-            vote_from_wire(request.from).map_err(wrong)?,
-            request.to,
-            request.last.map(log_id_from_wire),
-        );
+        let transfer = wire::transfer_from_wire(request).map_err(wrong)?;
         let response = group
             .raft()
             .handle_transfer_leader(transfer)

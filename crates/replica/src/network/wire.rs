@@ -3,14 +3,16 @@
 use openraft::{
     alias::VoteOf,
     raft::{
-        AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
+        TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
+        VoteResponse,
     },
 };
 use tidemill_proto::peer::v1::{
     self as peer, append_response::Result as AppendResult,
     transfer_leader_response::Result as Transfer,
 };
+use tidemill_types::PartitionId;
 
 use crate::{
     codec::{
@@ -80,6 +82,33 @@ pub(super) fn appended_from_wire(
     )
 }
 
+/// What a follower's answer to a heartbeat after `prev` says. None: that nothing conflicts, which cannot be.
+pub(super) fn heartbeat_result(
+    response: AppendEntriesResponse<Types>,
+    prev: Option<LogId>,
+) -> Option<StreamAppendResult<Types>> {
+    Some(match response {
+        AppendEntriesResponse::Success => Ok(prev),
+        AppendEntriesResponse::PartialSuccess(matching) => Ok(matching),
+        AppendEntriesResponse::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote)),
+        AppendEntriesResponse::Conflict => Err(StreamAppendError::Conflict(prev?)),
+    })
+}
+
+pub(super) fn vote_request_to_wire(
+    group: PartitionId,
+    request: VoteRequest<Types>,
+    pre_vote: bool,
+) -> peer::VoteRequest {
+    peer::VoteRequest {
+        group: group.0.into(),
+        vote: Some(vote_to_wire(&request.vote)),
+        last: request.last_log_id.map(log_id_to_wire),
+        leadership_transfer: request.leadership_transfer,
+        pre_vote,
+    }
+}
+
 pub(super) fn vote_request_from_wire(
     request: &peer::VoteRequest,
 ) -> Result<VoteRequest<Types>, CodecError> {
@@ -107,6 +136,28 @@ pub(super) fn vote_response_from_wire(
         vote,
         response.last.map(log_id_from_wire),
         response.granted,
+    ))
+}
+
+pub(super) fn transfer_to_wire(
+    group: PartitionId,
+    request: &TransferLeaderRequest<Types>,
+) -> peer::TransferLeaderRequest {
+    peer::TransferLeaderRequest {
+        group: group.0.into(),
+        from: Some(vote_to_wire(request.from_leader())),
+        to: *request.to_node_id(),
+        last: request.last_log_id().copied().map(log_id_to_wire),
+    }
+}
+
+pub(super) fn transfer_from_wire(
+    request: peer::TransferLeaderRequest,
+) -> Result<TransferLeaderRequest<Types>, CodecError> {
+    Ok(TransferLeaderRequest::new(
+        vote_from_wire(request.from)?,
+        request.to,
+        request.last.map(log_id_from_wire),
     ))
 }
 

@@ -83,6 +83,14 @@ impl Client {
         }
     }
 
+    async fn append<S>(&self, input: S) -> BoxStream<'static, Answer>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        let (links, shared) = (&self.links, &self.shared);
+        append::open(links, self.node, self.target, self.group, shared, input).await
+    }
+
     async fn heartbeat(&self, request: AppendEntriesRequest<Types>) -> Answer {
         let request = bytes_of(&wire::append_to_wire(request));
         let answer = self
@@ -103,13 +111,7 @@ impl Client {
             let leader = request.vote.leader_id;
             run::on_vote(self.group, self.node, leader.term, leader.voted_for);
         }
-        let request = bytes_of(&peer::VoteRequest {
-            group: self.group.0.into(),
-            vote: Some(vote_to_wire(&request.vote)),
-            last: request.last_log_id.map(log_id_to_wire),
-            leadership_transfer: request.leadership_transfer,
-            pre_vote,
-        });
+        let request = bytes_of(&wire::vote_request_to_wire(self.group, request, pre_vote));
         let answer = self.ask(Request::Vote(request), option.soft_ttl()).await?;
         let answer = peer::VoteResponse::decode(answer).map_err(malformed)?;
         wire::vote_response_from_wire(answer).map_err(malformed)
@@ -156,15 +158,7 @@ impl RaftNetworkV2<Types> for Client {
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         // openraft appends by `stream_append`; this is its way for transports without streams.
         let input = Box::pin(stream::once(async { request }));
-        let mut answers = append::open(
-            &self.links,
-            self.node,
-            self.target,
-            self.group,
-            &self.shared,
-            input,
-        )
-        .await;
+        let mut answers = self.append(input).await;
         match answers.next().await {
             Some(answer) => answer.map(Into::into),
             None => Err(failure("the stream ended")),
@@ -181,15 +175,7 @@ impl RaftNetworkV2<Types> for Client {
     {
         if self.purpose == Use::Append {
             return Box::pin(async move {
-                let answers: BoxStream<'s, Answer> = append::open(
-                    &self.links,
-                    self.node,
-                    self.target,
-                    self.group,
-                    &self.shared,
-                    input,
-                )
-                .await;
+                let answers: BoxStream<'s, Answer> = self.append(input).await;
                 Ok(answers)
             });
         }
@@ -244,12 +230,7 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
         let last = request.last_log_id().copied();
-        let call = bytes_of(&peer::TransferLeaderRequest {
-            group: self.group.0.into(),
-            from: Some(vote_to_wire(request.from_leader())),
-            to: *request.to_node_id(),
-            last: last.map(log_id_to_wire),
-        });
+        let call = bytes_of(&wire::transfer_to_wire(self.group, &request));
         let answer = self.ask(Request::Transfer(call), option.soft_ttl()).await?;
         let answer = peer::TransferLeaderResponse::decode(answer).map_err(malformed)?;
         wire::transferred_from_wire(answer, *request.from_leader(), last).map_err(malformed)

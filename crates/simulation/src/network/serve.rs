@@ -8,11 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use openraft::{
-    Snapshot,
-    async_runtime::WatchReceiver,
-    raft::{AppendEntriesResponse, StreamAppendError, TransferLeaderRequest},
-};
+use openraft::{Snapshot, async_runtime::WatchReceiver, raft::StreamAppendError};
 use prost::Message as _;
 use tidemill_proto::peer::v1 as peer;
 use tidemill_types::PartitionId;
@@ -121,11 +117,7 @@ impl Server {
             Request::Vote(bytes) => self.vote(group, bytes).await,
             Request::Transfer(bytes) => {
                 let request = peer::TransferLeaderRequest::decode(bytes).ok()?;
-                let transfer = TransferLeaderRequest::new(
-                    vote_from_wire(request.from).ok()?,
-                    request.to,
-                    request.last.map(log_id_from_wire),
-                );
+                let transfer = wire::transfer_from_wire(request).ok()?;
                 let response = group.raft().handle_transfer_leader(transfer).await.ok()?;
                 Some(wire::transferred_to_wire(response).encode_to_vec().into())
             }
@@ -188,12 +180,7 @@ async fn heartbeat(group: &Group, bytes: Bytes) -> Option<Bytes> {
     let request = wire::append_from_wire(request).ok()?;
     let (prev, vote) = (request.prev_log_id, request.vote);
     let response = group.raft().append_entries(request).await.ok()?;
-    let result = match response {
-        AppendEntriesResponse::Success => Ok(prev),
-        AppendEntriesResponse::PartialSuccess(matching) => Ok(matching),
-        AppendEntriesResponse::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote)),
-        AppendEntriesResponse::Conflict => Err(StreamAppendError::Conflict(prev?)),
-    };
+    let result = wire::heartbeat_result(response, prev)?;
     if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
         group.shared().hear(&vote);
     }
