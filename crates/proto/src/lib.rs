@@ -47,5 +47,21 @@ pub const fn code_name(code: tonic::Code) -> &'static str {
     }
 }
 
+impl From<&tonic::Status> for v1::StartError {
+    fn from(status: &tonic::Status) -> Self {
+        Self {
+            code: status.code().into(),
+            message: status.message().to_owned(),
+            details: bytes::Bytes::copy_from_slice(status.details()),
+        }
+    }
+}
+
+impl From<v1::StartError> for tonic::Status {
+    fn from(error: v1::StartError) -> Self {
+        Self::with_details(error.code.into(), error.message, error.details)
+    }
+}
+
 /// All descriptors, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

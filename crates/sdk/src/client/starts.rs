@@ -21,7 +21,7 @@ use prost::Message as _;
 use tidemill_proto::{
     LEADER_HEADER,
     v1::{
-        NumberedAnswer, NumberedStart, RefusedStarts, StartError, StartExecutionRequest,
+        NumberedAnswer, NumberedStart, RefusedStarts, StartExecutionRequest,
         StartExecutionResponse, StartExecutionsRequest, StartExecutionsResponse,
         numbered_answer::Outcome,
     },
@@ -202,7 +202,7 @@ fn deliver(shared: &Shared, message: StartExecutionsResponse) {
         }
     }
     for RefusedStarts { numbers, error } in message.refused {
-        let status = error.map_or_else(ended, status);
+        let status = error.map_or_else(ended, Status::from);
         for number in numbers {
             if let Some(caller) = waiting.callers.remove(&number) {
                 let _ = caller.send(Err(status.clone()));
@@ -222,14 +222,10 @@ fn read(answer: NumberedAnswer) -> Answer {
             }
             Ok(response)
         }
-        Some(Outcome::Error(error)) => Err(status(error)),
+        Some(Outcome::Error(error)) => Err(error.into()),
         // Of a later version, or nonsense: what has happened is not known.
         None => Err(ended()),
     }
-}
-
-fn status(error: StartError) -> Status {
-    Status::with_details(Code::from_i32(error.code), error.message, error.details)
 }
 
 /// The stream has ended before the answer came.
@@ -314,6 +310,7 @@ fn close_if_idle(shared: &Shared) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tidemill_proto::v1::StartError;
     use tokio_stream::StreamExt as _;
 
     use super::*;

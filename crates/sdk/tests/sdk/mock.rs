@@ -241,11 +241,7 @@ impl ExecutionService for Mock {
                     tokio::spawn(async move {
                         let outcome = match mock.start(start.request.unwrap()).await {
                             Ok(started) => Outcome::Started(started),
-                            Err(status) => Outcome::Error(StartError {
-                                code: status.code().into(),
-                                message: status.message().to_owned(),
-                                details: status.details().to_vec().into(),
-                            }),
+                            Err(status) => Outcome::Error(StartError::from(&status)),
                         };
                         let answer = NumberedAnswer {
                             number: start.number,

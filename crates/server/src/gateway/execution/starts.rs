@@ -220,11 +220,7 @@ async fn answered(
 fn outcome(result: Result<StartExecutionResponse, Status>) -> Outcome {
     match result {
         Ok(started) => Outcome::Started(started),
-        Err(status) => Outcome::Error(StartError {
-            code: status.code().into(),
-            message: status.message().to_owned(),
-            details: bytes::Bytes::copy_from_slice(status.details()),
-        }),
+        Err(status) => Outcome::Error(StartError::from(&status)),
     }
 }
 
