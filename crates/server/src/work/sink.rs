@@ -91,6 +91,12 @@ impl PartitionSink {
         self.watchers.notify(step.execution);
     }
 
+    /// Who leads has changed: those that wait look again.
+    fn look_again(&self) {
+        self.watchers.notify_all();
+        self.ends.notify_all();
+    }
+
     /// A gateway's stream, from the beginning of this node's epoch to its end.
     pub(super) async fn attach(&self) -> Result<(u64, mpsc::Receiver<GatewayEvent>), AskError> {
         let mut leading = self.leading.subscribe();
@@ -204,9 +210,7 @@ impl EffectSink<PartitionEffect> for PartitionSink {
         state.gateways.clear();
         state.progress.clear();
         drop(state);
-        // Those that wait look again, and find another leader.
-        self.watchers.notify_all();
-        self.ends.notify_all();
+        self.look_again();
     }
 
     fn epoch_began(&self) {
@@ -215,8 +219,7 @@ impl EffectSink<PartitionEffect> for PartitionSink {
         state.gateways.clear();
         self.leading.send_replace(true);
         drop(state);
-        self.watchers.notify_all();
-        self.ends.notify_all();
+        self.look_again();
     }
 }
 
