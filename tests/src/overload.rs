@@ -44,6 +44,8 @@ const CONNECTIONS: usize = 16;
 const OPEN_CALLS_MAX: usize = 30_000;
 /// How long a caller waits for an answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Starts in one message of a stream.
+const PER_MESSAGE: usize = 256;
 /// An open loop sends what is due this often.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -206,16 +208,7 @@ impl Callers {
     async fn start(&self) -> (Result<StartExecutionResponse, Status>, Duration) {
         let number = self.next.fetch_add(1, Relaxed);
         let request_id = format!("{}-{number}", self.prefix);
-        let request = StartExecutionRequest {
-            flow: self.flow.clone(),
-            message: Some(Message {
-                data: "{}".into(),
-                ..Message::default()
-            }),
-            request_id: request_id.clone(),
-            wait_ms: self.wait.as_millis() as u32,
-            ..StartExecutionRequest::default()
-        };
+        let request = request(&self.flow, request_id.clone(), self.wait.as_millis() as u32);
         let recorded = self.recorder.as_ref().map(|recorder| {
             let flow = self.flow.clone();
             (
@@ -325,6 +318,19 @@ impl Callers {
         all.in_time = in_time as u64;
         all.elapsed = elapsed;
         all
+    }
+}
+
+fn request(flow: &str, request_id: String, wait_ms: u32) -> StartExecutionRequest {
+    StartExecutionRequest {
+        flow: flow.to_owned(),
+        message: Some(Message {
+            data: "{}".into(),
+            ..Message::default()
+        }),
+        request_id,
+        wait_ms,
+        ..StartExecutionRequest::default()
     }
 }
 

@@ -10,9 +10,8 @@ use std::{
 };
 
 use tidemill_sdk::api::{
-    Message, NumberedStart, StartError, StartExecutionRequest, StartExecutionsRequest,
-    StartExecutionsResponse, execution_service_client::ExecutionServiceClient,
-    numbered_answer::Outcome,
+    NumberedStart, StartExecutionsRequest, StartExecutionsResponse,
+    execution_service_client::ExecutionServiceClient, numbered_answer::Outcome,
 };
 use tokio::{
     sync::mpsc,
@@ -20,12 +19,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, transport::Channel};
+use tonic::transport::Channel;
 
-use super::{Became, CALL_TIMEOUT, OPEN_CALLS_MAX, Outcomes, TICK, lock};
+use super::{Became, CALL_TIMEOUT, OPEN_CALLS_MAX, Outcomes, PER_MESSAGE, TICK, lock, request};
 
-/// Starts in one message.
-const PER_MESSAGE: usize = 256;
 /// Messages that wait for the connection; what is due beyond them is not sent, and counted.
 const MESSAGES_WAITING: usize = 8;
 
@@ -61,19 +58,10 @@ impl Flood {
     }
 
     fn start(&self, connection: usize, number: u64) -> NumberedStart {
-        let request = StartExecutionRequest {
-            flow: self.flow.clone(),
-            message: Some(Message {
-                data: "{}".into(),
-                ..Message::default()
-            }),
-            request_id: format!("{}-{connection}-{number}", self.prefix),
-            wait_ms: self.wait_ms,
-            ..StartExecutionRequest::default()
-        };
+        let request_id = format!("{}-{connection}-{number}", self.prefix);
         NumberedStart {
             number,
-            request: Some(request),
+            request: Some(request(&self.flow, request_id, self.wait_ms)),
         }
     }
 }
@@ -180,14 +168,14 @@ async fn receive(
                     outcomes.in_time += u64::from(now <= flood.length);
                 }
                 Some(Outcome::Error(error)) => {
-                    outcomes.count(&became(error), took(answer.number));
+                    outcomes.count(&Became::of(&error.into()), took(answer.number));
                 }
                 None => outcomes.count(&Became::Other("an empty answer".to_owned()), 0),
             }
         }
         for refused in message.refused {
             taken += refused.numbers.len();
-            let became = became(refused.error.unwrap_or_default());
+            let became = Became::of(&refused.error.unwrap_or_default().into());
             for number in refused.numbers {
                 outcomes.count(&became, took(number));
             }
@@ -195,11 +183,6 @@ async fn receive(
         all += taken as u64;
         flood.open.fetch_sub(taken, Relaxed);
     }
-}
-
-fn became(error: StartError) -> Became {
-    let status = Status::with_details(Code::from(error.code), error.message, error.details);
-    Became::of(&status)
 }
 
 fn micros(of: Duration) -> u32 {

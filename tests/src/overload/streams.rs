@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use tidemill_sdk::api::{
-    NumberedStart, RefusedStarts, StartError, StartExecutionRequest, StartExecutionResponse,
+    NumberedStart, RefusedStarts, StartExecutionRequest, StartExecutionResponse,
     StartExecutionsRequest, execution_service_client::ExecutionServiceClient,
     numbered_answer::Outcome,
 };
@@ -13,12 +13,9 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Status, transport::Channel};
 
-use super::OPEN_CALLS_MAX;
-
-/// Starts in one message.
-const PER_MESSAGE: usize = 256;
+use super::{OPEN_CALLS_MAX, PER_MESSAGE};
 
 type Answer = Result<StartExecutionResponse, Status>;
 type Asked = (StartExecutionRequest, oneshot::Sender<Answer>);
@@ -90,12 +87,7 @@ async fn run(mut client: ExecutionServiceClient<Channel>, mut asked: mpsc::Recei
         while let Ok(Some(message)) = answers.message().await {
             let mut waiting = waiting.lock().await;
             for RefusedStarts { numbers, error } in message.refused {
-                let StartError {
-                    code,
-                    message,
-                    details,
-                } = error.unwrap_or_default();
-                let status = Status::with_details(Code::from(code), message, details);
+                let status = Status::from(error.unwrap_or_default());
                 for number in numbers {
                     if let Some(reply) = waiting.remove(&number) {
                         let _ = reply.send(Err(status.clone()));
@@ -109,11 +101,7 @@ async fn run(mut client: ExecutionServiceClient<Channel>, mut asked: mpsc::Recei
                 // Whoever asked may have given up.
                 let _ = reply.send(match answer.outcome {
                     Some(Outcome::Started(started)) => Ok(started),
-                    Some(Outcome::Error(StartError {
-                        code,
-                        message,
-                        details,
-                    })) => Err(Status::with_details(Code::from(code), message, details)),
+                    Some(Outcome::Error(error)) => Err(error.into()),
                     None => Err(Status::internal("an answer without an outcome")),
                 });
             }
