@@ -12,9 +12,12 @@ has() { command -v "$1" > /dev/null 2>&1; }
 has_libclang() {
   [ -n "${LIBCLANG_PATH:-}" ] && return 0
   local file
-  for file in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib64/libclang*.so* /usr/lib/libclang*.so* \
-    /usr/lib/*-linux-gnu/libclang*.so* /Library/Developer/CommandLineTools/usr/lib/libclang.dylib; do
-    [ -e "$file" ] && return 0
+  for file in /usr/lib/llvm-*/lib/libclang[.-]*so* /usr/lib64/libclang[.-]*so* /usr/lib/libclang[.-]*so* \
+    /usr/lib/*-linux-gnu/libclang[.-]*so* /Library/Developer/CommandLineTools/usr/lib/libclang.dylib; do
+    case $file in
+      */libclang-cpp*) ;; # the C++ interface, which comes with other packages too and is of no use to bindgen
+      *) [ -e "$file" ] && return 0 ;;
+    esac
   done
   return 1
 }
