@@ -15,7 +15,7 @@ use tidemill_core::{
     Decider, Partition,
     command::{
         ArmFlow, CompleteTask, Outcome, OutputMessage, PartitionCommand, PartitionEffect,
-        SessionKey, SessionUpdate, StartExecution, Targets,
+        SessionKey, SessionUpdate, StartExecution, Targets, TellEnd,
     },
     flow::{self, canonical_json},
     memory::MemoryRows,
@@ -124,6 +124,7 @@ impl Shell {
             entropy: self.entropy,
             request_id_only: false,
             by_hand: false,
+            tell_end: TellEnd::No,
         })
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidemill_rows::{
     Hash,
-    table::{BackfillRow, ErrorRow, ExecutionState, MessageRow, ScheduleChange},
+    table::{BackfillRow, ErrorRow, ExecutionRow, ExecutionState, MessageRow, ScheduleChange},
 };
 use tidemill_types::{ExecutionId, FlowId, StepId, TaskId, Timestamp, flow::FlowDocument};
 
@@ -83,6 +83,31 @@ pub struct StartExecution {
     pub request_id_only: bool,
     /// Somebody fires the flow by hand: with a schedule, that is an occurrence of its own.
     pub by_hand: bool,
+    /// Whether somebody waits for the end of what this starts.
+    pub tell_end: TellEnd,
+}
+
+/// What is to be told of the end of an execution, to whoever waits for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TellEnd {
+    /// Nothing.
+    #[default]
+    No,
+    /// How it ended.
+    Row,
+    /// How it ended, and with which messages.
+    RowAndOutput,
+}
+
+/// An execution that has ended, as it is stored.
+#[derive(Clone, Debug)]
+pub struct EndedExecution {
+    /// Which.
+    pub execution: ExecutionId,
+    /// Its row.
+    pub row: ExecutionRow,
+    /// The messages that no step took, if that was asked for.
+    pub output: Vec<MessageRow>,
 }
 
 /// Pauses or resumes a flow's schedule.
@@ -380,6 +405,13 @@ pub enum PartitionEffect {
         execution: ExecutionId,
         /// Its state.
         state: ExecutionState,
+    },
+    /// An execution has ended whose end was to be told.
+    Ended(Box<EndedExecution>),
+    /// The end of this execution will not be told, or not all that was asked for: it is to be read.
+    EndUntold {
+        /// The execution.
+        execution: ExecutionId,
     },
     /// A `log` step says something.
     Log {

@@ -21,6 +21,7 @@ mod routing;
 mod schedule;
 mod start;
 mod steps;
+mod telling;
 mod timers;
 mod work;
 
@@ -322,12 +323,15 @@ impl Partition {
         for id in std::mem::take(&mut self.looked_at) {
             let only_waits = self.executions.get(&id).is_some_and(Execution::only_waits);
             if only_waits && !self.touched.contains(&id) {
-                self.executions.remove(&id);
+                let gone = self.executions.remove(&id);
+                self.end_untold(id, gone);
             }
         }
         if self.touched.is_empty() {
-            while self.executions.len() > EXECUTIONS_HYDRATED_MAX {
-                self.executions.pop_first();
+            while self.executions.len() > EXECUTIONS_HYDRATED_MAX
+                && let Some((id, gone)) = self.executions.pop_first()
+            {
+                self.end_untold(id, Some(gone));
             }
         }
     }

@@ -11,6 +11,7 @@ mod attach;
 mod batch;
 mod control;
 mod credits;
+mod ends;
 #[doc(hidden)]
 pub mod fuzz;
 mod hub;
@@ -27,6 +28,7 @@ pub use self::sink::PartitionSink;
 pub(crate) use self::{
     attach::AttachService,
     control::{ControlService, control_client},
+    ends::ExpectedEnd,
     stream::WorkerGateway,
     watchers::{Watch, Watchers},
 };

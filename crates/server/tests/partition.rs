@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use tidemill_core::{
     Rejection, Rows as _,
-    command::{ArmFlow, PartitionCommand, PartitionReply, StartExecution},
+    command::{ArmFlow, PartitionCommand, PartitionReply, StartExecution, TellEnd},
 };
 use tidemill_rows::{
     Hash, Stored as _,
@@ -71,6 +71,7 @@ fn start_of(flow: FlowId, n: u64) -> PartitionCommand {
         entropy: n,
         request_id_only: false,
         by_hand: false,
+        tell_end: TellEnd::No,
     })
 }
 

@@ -6,6 +6,7 @@ pub mod acknowledged;
 pub mod answers;
 pub mod completions;
 pub mod counters;
+pub mod ends;
 pub mod fold;
 pub mod journal;
 pub mod leases;

@@ -11,7 +11,7 @@ use tidemill_testkit::{Options, Outcome, Simulation};
 const SEEDS: u64 = 1_000;
 
 /// What must have happened at least once over all seeds: without it the run proves little.
-const MUST_HAPPEN: [&str; 61] = [
+const MUST_HAPPEN: [&str; 63] = [
     "answers lost",
     "batches",
     "batches committed by a successor",
@@ -36,6 +36,8 @@ const MUST_HAPPEN: [&str; 61] = [
     "entries lost by a change of leader",
     "epochs",
     "epochs ended",
+    "ends not told",
+    "ends told",
     "executions ended in slices",
     "executions started",
     "flows deleted",

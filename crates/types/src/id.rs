@@ -114,6 +114,13 @@ macro_rules! id {
                 PartitionId(u16::from_be_bytes([self.0[6], self.0[7]]))
             }
 
+            /// What makes it unique among those that were made in the same millisecond.
+            #[must_use]
+            pub fn entropy(self) -> u64 {
+                let [.., a, b, c, d, e, f, g, h] = self.0;
+                u64::from_be_bytes([a, b, c, d, e, f, g, h])
+            }
+
             /// When it was made, in milliseconds since the Unix epoch.
             #[must_use]
             pub fn created_ms(self) -> i64 {

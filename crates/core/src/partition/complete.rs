@@ -13,7 +13,7 @@ use tidemill_types::{
 
 use super::{Partition, invalid, steps::error};
 use crate::{
-    command::{CompleteTask, CompletionStatus, Outcome, OutputMessage, Targets},
+    command::{CompleteTask, CompletionStatus, Outcome, OutputMessage, Targets, TellEnd},
     flow::On,
     ledger::{Damage, Rows},
 };
@@ -173,11 +173,14 @@ impl Partition {
         self.settle(id.execution);
     }
 
-    /// Messages that went nowhere need not stay in memory.
+    /// Messages that went nowhere need not stay in memory, unless they are to be told at the end.
     fn drop_unread(&mut self, id: StepId, first: u32, routes: &[Vec<crate::flow::EdgeIndex>]) {
         let Some(execution) = self.executions.get_mut(&id.execution) else {
             return;
         };
+        if execution.tell_end == TellEnd::RowAndOutput {
+            return;
+        }
         for (number, _) in (first..).zip(routes).filter(|(_, edges)| edges.is_empty()) {
             execution.messages.remove(&number);
         }

@@ -16,6 +16,7 @@ use tidemill_types::{ExecutionId, StepId};
 
 use super::{Partition, backlog::KeptMessage};
 use crate::{
+    command::TellEnd,
     flow::{Plan, PlanNode},
     ledger::{Damage, Ledger, Rows},
 };
@@ -38,6 +39,8 @@ pub(super) struct Execution {
     pub live_at: BTreeMap<u32, u32>,
     /// Live steps that only a timer can move.
     pub waiting: u32,
+    /// What is to be told of its end, as long as it stays in memory.
+    pub tell_end: TellEnd,
 }
 
 /// About how many bytes a row of an execution or a step has, with its key, besides its texts.
@@ -152,6 +155,7 @@ impl Partition {
             steps_changed: BTreeSet::new(),
             live_at,
             waiting,
+            tell_end: TellEnd::No,
         };
         self.executions.insert(id, execution);
         self.looked_at.push(id);

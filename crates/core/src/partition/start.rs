@@ -17,7 +17,7 @@ use tidemill_types::{ExecutionId, FlowId, StepId, Timestamp};
 use super::{CLIENT, Partition, SYSTEM, execution::Execution};
 use crate::{
     Rejection,
-    command::{PartitionReply, StartExecution},
+    command::{PartitionReply, StartExecution, TellEnd},
     ledger::{Damage, Rows},
 };
 
@@ -75,6 +75,7 @@ impl Partition {
             tracestate: command.tracestate,
             entropy: command.entropy,
             occurrence_at: None,
+            tell_end: command.tell_end,
         };
         let (id, version, request_id) = (begin.flow, begin.version, begin.request_id.clone());
         Ok(match self.begin(begin, hash, rows)? {
@@ -137,6 +138,7 @@ impl Partition {
                 steps_changed: BTreeSet::new(),
                 live_at: BTreeMap::new(),
                 waiting: 0,
+                tell_end: begin.tell_end,
             },
         );
         let request = RequestRow {
@@ -197,4 +199,5 @@ pub(super) struct Begin {
     pub tracestate: String,
     pub entropy: u64,
     pub occurrence_at: Option<Timestamp>,
+    pub tell_end: TellEnd,
 }

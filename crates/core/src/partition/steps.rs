@@ -163,7 +163,6 @@ impl Partition {
         execution.row.reason = reason.into();
         execution.row.retire_at = Some(retire_at);
         execution.index_changed = true;
-        execution.messages.clear();
         if execution.row.occurrence_at.is_some() {
             self.ended_scheduled.push((id, execution.row.flow));
         }
@@ -185,6 +184,10 @@ impl Partition {
             kind: TimerKind::Retire,
         });
         self.touch(id);
+        self.tell_end(id);
+        if let Some(execution) = self.executions.get_mut(&id) {
+            execution.messages.clear();
+        }
         let kind = match state {
             ExecutionState::Succeeded => kind::EXECUTION_SUCCEEDED,
             ExecutionState::Failed => kind::EXECUTION_FAILED,

@@ -11,6 +11,7 @@ mod responding;
 mod scheduling;
 mod sessions;
 mod starting;
+mod telling;
 mod working;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,9 @@ struct Bench {
     grants: Vec<TaskGrant>,
     completed: Vec<(TaskId, CompletionStatus)>,
     superseded: Vec<SessionKey>,
+    /// What was told of ends, and of which nothing is told.
+    told: Vec<EndedExecution>,
+    untold: Vec<ExecutionId>,
     batch_rows_max: usize,
 }
 
@@ -67,6 +71,8 @@ impl Bench {
             grants: Vec::new(),
             completed: Vec::new(),
             superseded: Vec::new(),
+            told: Vec::new(),
+            untold: Vec::new(),
             batch_rows_max: 0,
         }
     }
@@ -140,6 +146,8 @@ impl Bench {
                     self.completed.push((task, status))
                 }
                 PartitionEffect::SessionSuperseded { session } => self.superseded.push(session),
+                PartitionEffect::Ended(ended) => self.told.push(*ended),
+                PartitionEffect::EndUntold { execution } => self.untold.push(execution),
                 _ => {}
             }
         }
@@ -194,6 +202,7 @@ impl Bench {
             entropy: self.entropy,
             request_id_only: false,
             by_hand: false,
+            tell_end: TellEnd::No,
         })
     }
 

@@ -269,7 +269,9 @@ impl Supervised for Partition {
                 PartitionEffect::LeaseExpired { .. } => metrics.leases_expired.add(1),
                 PartitionEffect::LeaseFreed { .. } => metrics.leases_freed.add(1),
                 PartitionEffect::SessionSuperseded { .. } => metrics.sessions_superseded.add(1),
-                PartitionEffect::Log { .. } => {}
+                PartitionEffect::Ended(_)
+                | PartitionEffect::EndUntold { .. }
+                | PartitionEffect::Log { .. } => {}
             }
         }
         metrics.tasks_leased.add(granted);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    ends::{ExpectedEnd, ExpectedEnds},
     progress::Progress,
     watchers::{Watch, Watchers},
 };
@@ -52,6 +53,8 @@ pub struct PartitionSink {
     watchers: Watchers<ExecutionId>,
     /// Those that wait for an end, and need not look at every step.
     ends: Watchers<ExecutionId>,
+    /// Those that wait for the end of what they start, and are told all of it.
+    expected: Arc<ExpectedEnds>,
 }
 
 impl PartitionSink {
@@ -64,6 +67,7 @@ impl PartitionSink {
             leading: watch::Sender::new(false),
             watchers: Watchers::default(),
             ends: Watchers::default(),
+            expected: Arc::default(),
         }
     }
 
@@ -81,6 +85,12 @@ impl PartitionSink {
         self.ends.watch(execution)
     }
 
+    /// A place to be told of the end of the execution that will be made with this entropy; none when too many
+    /// calls wait.
+    pub(crate) fn expect_end(&self, entropy: u64) -> Option<ExpectedEnd> {
+        self.expected.expect(entropy)
+    }
+
     /// What the step's worker reported last.
     pub(crate) fn progress(&self, step: StepId) -> Option<String> {
         self.lock().progress.get(step).cloned()
@@ -95,6 +105,7 @@ impl PartitionSink {
     fn look_again(&self) {
         self.watchers.notify_all();
         self.ends.notify_all();
+        self.expected.forget_all();
     }
 
     /// A gateway's stream, from the beginning of this node's epoch to its end.
@@ -145,6 +156,7 @@ impl State {
 impl EffectSink<PartitionEffect> for PartitionSink {
     fn deliver(&self, effects: Vec<PartitionEffect>) {
         let mut changed = Vec::new();
+        let mut told = Vec::new();
         let mut state = self.lock();
         for effect in effects {
             match effect {
@@ -182,6 +194,10 @@ impl EffectSink<PartitionEffect> for PartitionSink {
                 PartitionEffect::Changed { execution, state } => {
                     changed.push((execution, state.is_ended()));
                 }
+                PartitionEffect::Ended(ended) => told.push(*ended),
+                PartitionEffect::EndUntold { execution } => {
+                    self.expected.forget(execution);
+                }
                 PartitionEffect::Log { step, node, text } => {
                     tracing::info!(
                         target: "tidemill::flow",
@@ -196,6 +212,7 @@ impl EffectSink<PartitionEffect> for PartitionSink {
             }
         }
         drop(state);
+        self.expected.tell(told);
         for (execution, has_ended) in changed {
             self.watchers.notify(execution);
             if has_ended {

@@ -9,7 +9,7 @@ use tidemill_core::{
     Rejection,
     command::{
         ApplyFlow, ArmFlow, CancelExecution, CatalogCommand, CatalogReply, DisarmFlow,
-        PartitionCommand, PartitionReply, RedriveExecution, StartExecution,
+        PartitionCommand, PartitionReply, RedriveExecution, StartExecution, TellEnd,
     },
     flow,
 };
@@ -234,6 +234,7 @@ fn of_partition(request: &Request) -> PartitionCommand {
             entropy: request.entropy,
             request_id_only: false,
             by_hand: false,
+            tell_end: TellEnd::No,
         }),
         Op::Cancel(execution) => PartitionCommand::Cancel(CancelExecution {
             execution: *execution,

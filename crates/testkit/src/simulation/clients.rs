@@ -15,7 +15,7 @@ use super::{
     env::{Answer, Command, Env, Envelope, Event, Origin, Reply},
     flows,
 };
-use crate::invariant::Acknowledged;
+use crate::invariant::{Acknowledged, ends};
 
 /// What a request asks for.
 #[derive(Clone, Debug)]
@@ -185,22 +185,26 @@ impl Clients {
                     request_id,
                 })),
             ),
-            Op::Start(flow, n, by_hand) => (
-                usize::from(flow.partition().0),
-                Command::Partition(PartitionCommand::Start(StartExecution {
-                    flow,
-                    message: MessageRow {
-                        data: json!({ "n": n, "again": n == 4 }).to_string().into(),
-                        ..MessageRow::default()
-                    },
-                    request_id,
-                    traceparent: String::new(),
-                    tracestate: String::new(),
-                    entropy: env.random.draw(),
-                    request_id_only: false,
-                    by_hand,
-                })),
-            ),
+            Op::Start(flow, n, by_hand) => {
+                let entropy = env.random.draw();
+                (
+                    usize::from(flow.partition().0),
+                    Command::Partition(PartitionCommand::Start(StartExecution {
+                        flow,
+                        message: MessageRow {
+                            data: json!({ "n": n, "again": n == 4 }).to_string().into(),
+                            ..MessageRow::default()
+                        },
+                        request_id,
+                        traceparent: String::new(),
+                        tracestate: String::new(),
+                        entropy,
+                        request_id_only: false,
+                        by_hand,
+                        tell_end: ends::asked(entropy),
+                    })),
+                )
+            }
             Op::Cancel(execution) => (
                 usize::from(execution.partition().0),
                 Command::Partition(PartitionCommand::Cancel(CancelExecution {

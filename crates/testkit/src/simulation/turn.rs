@@ -13,7 +13,7 @@ use super::{
     options::Planted,
     replica::{Payload, Replica},
 };
-use crate::invariant::Violation;
+use crate::invariant::{Violation, ends};
 
 /// How long an actor waits for the outcome of a proposal.
 const PROPOSAL_MS: (u64, u64) = (1_500, 6_000);
@@ -475,7 +475,15 @@ impl<D: Kind> Group<D> {
                 env.answer(waiting.origin, answer::<D>(waiting.answer));
             }
             for effect in done.effects {
-                route(env, D::effect(effect));
+                let effect = D::effect(effect);
+                if let Effect::Partition(PartitionEffect::Ended(told)) = &effect {
+                    let checked = ends::on_told(told, &self.replicas[node].rows);
+                    if checked == Ok(true) {
+                        env.count("ends told");
+                    }
+                    env.check(checked.map(|_| ()));
+                }
+                route(env, effect);
             }
         }
         self.wake(env, node, 0);
@@ -553,6 +561,7 @@ fn route(env: &mut Env, effect: Effect) {
         Effect::Partition(PartitionEffect::SessionSuperseded { .. }) => {
             env.count("sessions superseded");
         }
+        Effect::Partition(PartitionEffect::EndUntold { .. }) => env.count("ends not told"),
         Effect::Partition(_) => {}
         Effect::Catalog(tidemill_core::command::CatalogEffect::HandOver(flow)) => {
             let ms = env.random.between(0, 5);

@@ -16,6 +16,7 @@ use tidemill_types::{ExecutionId, FlowId, Timestamp, schedule::OverlapPolicy};
 
 use super::{Armed, Named, PAUSED};
 use crate::{
+    command::TellEnd,
     ledger::{Damage, Rows},
     partition::{CLIENT, Partition, SYSTEM, start::Begin},
 };
@@ -173,6 +174,7 @@ impl Partition {
             tracestate: String::new(),
             entropy: u64::from_be_bytes(digest[..8].try_into().expect("SHA-256 has 32 bytes")),
             occurrence_at: Some(named.at),
+            tell_end: TellEnd::No,
         };
         // The id is drawn from the occurrence itself: it is in use only if 64 bits of SHA-256 met.
         let Some(execution) = self.begin(begin, hash, rows)? else {

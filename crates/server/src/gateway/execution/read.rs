@@ -123,10 +123,21 @@ pub(super) fn output(rows: &dyn Rows, id: ExecutionId) -> CheckResult<Vec<v1::Me
             break;
         }
     }
+    page(
+        given
+            .difference(&taken)
+            .map(|number| message(rows, id, *number)),
+    )
+}
+
+/// Messages, to the wire: as many as one answer holds.
+pub(super) fn page(
+    rows: impl Iterator<Item = CheckResult<MessageRow>>,
+) -> CheckResult<Vec<v1::Message>> {
     let mut messages = Vec::new();
     let mut bytes = 0;
-    for number in given.difference(&taken) {
-        let row = message(rows, id, *number)?;
+    for row in rows {
+        let row = row?;
         bytes += row.payload_len();
         if bytes > PAGE_BYTES_MAX && !messages.is_empty() {
             break;

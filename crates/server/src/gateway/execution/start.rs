@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemill_core::{
     Partition, Rejection,
-    command::{PartitionCommand, PartitionReply, StartExecution},
+    command::{PartitionCommand, PartitionReply, StartExecution, TellEnd},
 };
 use tidemill_proto::v1::{
     StartExecutionRequest, StartExecutionResponse, TraceContext, WaitExecutionRequest,
@@ -128,15 +128,27 @@ async fn local(
     checked: &Checked,
 ) -> CheckResult<StartExecutionResponse> {
     let (traceparent, tracestate) = checked.trace.clone();
+    let entropy = rand::random();
+    // Taken before the start, so that no end is missed.
+    let expected = checked.hold_until.and_then(|_| {
+        let sink = open.node.effects.of(flow.partition())?;
+        sink.expect_end(entropy)
+    });
+    let tell_end = match (&expected, checked.with_output) {
+        (None, _) => TellEnd::No,
+        (Some(_), false) => TellEnd::Row,
+        (Some(_), true) => TellEnd::RowAndOutput,
+    };
     let command = PartitionCommand::Start(StartExecution {
         flow,
         message: checked.message.clone(),
         request_id: checked.request_id.clone(),
         traceparent,
         tracestate,
-        entropy: rand::random(),
+        entropy,
         request_id_only: checked.request_id_only,
         by_hand: checked.by_hand,
+        tell_end,
     });
     let started = home.ask(command).await;
     door::leave();
@@ -151,18 +163,29 @@ async fn local(
         ..StartExecutionResponse::default()
     };
     if let Some(deadline) = checked.hold_until {
-        let request = WaitExecutionRequest {
-            with_output: checked.with_output,
-            ..WaitExecutionRequest::default()
+        // Of a repeat nothing is told: its execution has the entropy of the first request.
+        let told = match expected.filter(|_| created) {
+            Some(expected) => wait::told_end(open, id, deadline, expected).await,
+            None => None,
         };
-        // A repeat may speak of what another leader has done since.
-        let since = if created {
-            Since::Start
-        } else {
-            Since::Unknown
+        let waited = match told {
+            Some(waited) => Ok(waited),
+            None => {
+                let request = WaitExecutionRequest {
+                    with_output: checked.with_output,
+                    ..WaitExecutionRequest::default()
+                };
+                // A repeat may speak of what another leader has done since.
+                let since = if created {
+                    Since::Start
+                } else {
+                    Since::Unknown
+                };
+                wait::until_ended(open, home, id, deadline, &request, since).await
+            }
         };
         // It is started, whatever becomes of the waiting: an error would say otherwise.
-        match wait::until_ended(open, home, id, deadline, &request, since).await {
+        match waited {
             Ok(waited) => {
                 response.ended = waited.ended;
                 response.execution = waited.execution;

@@ -24,7 +24,7 @@ use crate::{
         route::Kind,
         status,
     },
-    work::too_many_watchers,
+    work::{ExpectedEnd, too_many_watchers},
 };
 
 pub(in crate::gateway) async fn wait(
@@ -83,6 +83,26 @@ pub(super) enum Since {
     Unknown,
     /// The start of the execution, which is what the request began with.
     Start,
+}
+
+/// How an execution that was just started has ended, as its leader tells it. None when that has to be read: it was
+/// not told, or not in time.
+pub(super) async fn told_end(
+    open: &Open,
+    id: ExecutionId,
+    deadline: Instant,
+    mut expected: ExpectedEnd,
+) -> Option<WaitExecutionResponse> {
+    let ended = tokio::select! {
+        ended = timeout_at(deadline, expected.of(id)) => ended.ok()??,
+        () = open.node.shutdown.cancelled() => return None,
+    };
+    Some(WaitExecutionResponse {
+        execution: Some(convert::execution(id, ended.row)),
+        ended: true,
+        output: read::page(ended.output.into_iter().map(Ok)).ok()?,
+        reply: None,
+    })
 }
 
 /// The execution once it has ended, or as it is when the time is up. On the leader only.
