@@ -41,9 +41,9 @@ fn record() -> impl Strategy<Value = JournalRecord> {
 fn chain(records: Vec<JournalRecord>) -> (Vec<api::JournalEntry>, JournalHead) {
     let mut head = JournalHead::default();
     let mut entries = Vec::new();
-    for (second, mut record) in (1_800_000_000..).zip(records) {
-        record.at = Timestamp::from_millis(second * 1_000);
-        let (_, row, next) = head.append(record, HOME);
+    for (second, record) in (1_800_000_000..).zip(records) {
+        let at = Timestamp::from_millis(second * 1_000);
+        let (_, row, next) = head.append(&record.as_new(), at, HOME);
         head = next;
         let row = JournalEntry::from_bytes(row).expect("we wrote it");
         entries.push(api::JournalEntry {

@@ -23,7 +23,7 @@ use tidemill_core::{
     schedule::Schedule,
 };
 use tidemill_rows::{
-    Hash, Stored,
+    Batch, Epoch, Hash, Stored,
     journal::{JournalHead, JournalRecord, chain, kind},
     table::MessageRow,
 };
@@ -96,10 +96,11 @@ impl Shell {
         let begun = Instant::now();
         let reply = self.partition.handle(command, NOW, &self.rows);
         self.seq += 1;
-        let batch = self.partition.take_batch(self.seq);
+        let batch = self.partition.take_batch(Epoch::default(), self.seq);
         let took = begun.elapsed();
         reply.expect("no damage").expect("not refused");
-        self.rows.apply(&batch.expect("no damage"));
+        let batch = Batch::decode(batch.expect("no damage").into_bytes()).expect("a batch");
+        self.rows.apply(&batch.mutations);
         self.partition.applied(self.seq);
         for effect in self.partition.take_effects() {
             if let PartitionEffect::Grant(grant) = effect {
@@ -235,7 +236,7 @@ fn journal(criterion: &mut Criterion) {
             seq: 41,
             hash: Hash([1; 32]),
         };
-        bench.iter(|| black_box(head).append(black_box(&record).clone(), HOME));
+        bench.iter(|| black_box(head).append(&black_box(&record).as_new(), NOW, HOME));
     });
 }
 

@@ -11,8 +11,8 @@ mod publish;
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_rows::{
-    Hash, Mutation, Stored,
-    journal::JournalRecord,
+    EncodedBatch, Epoch, Hash, Stored,
+    journal::NewRecord,
     key::{self, Table},
     table::{
         CatalogRequestRow, FlowRow, FlowStatus, catalog_request_expiry_key,
@@ -171,8 +171,8 @@ impl Decider for Catalog {
         self.ledger.pending_bytes()
     }
 
-    fn take_batch(&mut self, seq: u64) -> Result<Vec<Mutation>, Damage> {
-        Ok(self.ledger.take(seq))
+    fn take_batch(&mut self, epoch: Epoch, seq: u64) -> Result<EncodedBatch, Damage> {
+        Ok(self.ledger.take(epoch, seq))
     }
 
     fn take_effects(&mut self) -> Vec<CatalogEffect> {
@@ -233,21 +233,11 @@ impl Catalog {
         self.ledger.put(flow_key(id), row.to_bytes());
     }
 
-    fn record(
-        &mut self,
-        id: FlowId,
-        kind: &str,
-        actor: &str,
-        fill: impl FnOnce(&mut JournalRecord),
-    ) {
-        let mut record = JournalRecord {
-            kind: kind.into(),
-            actor: actor.into(),
+    fn record(&mut self, id: FlowId, record: NewRecord<'_>) {
+        self.ledger.record(&NewRecord {
             flow: Some(id),
-            ..JournalRecord::default()
-        };
-        fill(&mut record);
-        self.ledger.record(record);
+            ..record
+        });
     }
 
     /// What a request id led to, if it was used before.

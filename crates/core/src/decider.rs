@@ -1,6 +1,6 @@
 //! How a shell drives the core.
 
-use tidemill_rows::Mutation;
+use tidemill_rows::{EncodedBatch, Epoch};
 use tidemill_types::Timestamp;
 
 use crate::{
@@ -63,11 +63,11 @@ pub trait Decider: Sized {
     /// About how many bytes its keys, values and records have.
     fn batch_bytes(&self) -> usize;
 
-    /// Closes the batch being made as number `seq`.
+    /// Closes the batch being made as number `seq` of the epoch; its time is [`now`](Self::now).
     ///
     /// # Errors
     /// [`Damage`] when rows make no sense.
-    fn take_batch(&mut self, seq: u64) -> Result<Vec<Mutation>, Damage>;
+    fn take_batch(&mut self, epoch: Epoch, seq: u64) -> Result<EncodedBatch, Damage>;
 
     /// Effects since the last call. Those given after a batch was taken and before the next command
     /// belong to that batch; when no batch was taken they may be carried out once all before are applied.

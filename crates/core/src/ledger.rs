@@ -12,8 +12,8 @@ use std::{
 use bytes::Bytes;
 use thiserror::Error;
 use tidemill_rows::{
-    Key, Mutation, RowError, Stored,
-    journal::{JournalEntry, JournalHead, JournalRecord, journal_key},
+    BatchWriter, Change, EncodedBatch, Epoch, Key, RowError, Stored,
+    journal::{JournalEntry, JournalHead, JournalRecord, NewRecord, journal_key},
     key::{self, Table, after_prefix},
 };
 use tidemill_types::{PartitionId, Timestamp};
@@ -224,9 +224,8 @@ impl Ledger {
     }
 
     /// Appends a record to the journal.
-    pub fn record(&mut self, mut record: JournalRecord) {
-        record.at = self.now;
-        let (key, value, head) = self.head.append(record, self.partition);
+    pub fn record(&mut self, record: &NewRecord<'_>) {
+        let (key, value, head) = self.head.append(record, self.now, self.partition);
         self.head = head;
         self.bytes += key.len() + value.len();
         self.journal.push((key, value));
@@ -324,34 +323,31 @@ impl Ledger {
     /// Closes the batch being made; it is in flight as number `seq` from now on.
     ///
     /// Random keys first, then the ascending journal keys: that is how RocksDB's memtable likes it.
-    pub fn take(&mut self, seq: u64) -> Vec<Mutation> {
-        self.bytes = 0;
-        let ranges = std::mem::take(&mut self.ranges);
-        let pending = std::mem::take(&mut self.pending);
-        let journal = std::mem::take(&mut self.journal);
-        let mut mutations = Vec::with_capacity(ranges.len() + pending.len() + journal.len());
-        mutations.extend(
-            ranges
-                .into_iter()
-                .map(|(from, to)| Mutation::DeleteRange { from, to }),
-        );
-        mutations.extend(pending.iter().map(|(key, change)| {
-            let key = key.clone();
-            match change.value.clone() {
-                Some(value) => Mutation::Put { key, value },
-                None => Mutation::Delete { key },
-            }
-        }));
-        mutations.extend(
-            journal
-                .into_iter()
-                .map(|(key, value)| Mutation::Put { key, value }),
-        );
-        self.in_flight.push_back(InFlight {
-            seq,
-            changes: pending,
-        });
-        mutations
+    pub fn take(&mut self, epoch: Epoch, seq: u64) -> EncodedBatch {
+        let rows = self.ranges.len() + self.pending.len() + self.journal.len();
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut writer = BatchWriter::new(epoch, seq, self.now, rows, bytes);
+        for (from, to) in self.ranges.drain(..) {
+            writer.push(Change::DeleteRange {
+                from: &from,
+                to: &to,
+            });
+        }
+        let changes = std::mem::take(&mut self.pending);
+        for (key, change) in &changes {
+            writer.push(match &change.value {
+                Some(value) => Change::Put { key, value },
+                None => Change::Delete { key },
+            });
+        }
+        for (key, value) in self.journal.drain(..) {
+            writer.push(Change::Put {
+                key: &key,
+                value: &value,
+            });
+        }
+        self.in_flight.push_back(InFlight { seq, changes });
+        writer.finish()
     }
 
     /// Batches up to number `seq` are applied: the rows speak for themselves now.
@@ -377,11 +373,13 @@ fn just_after(key: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use tidemill_rows::{Batch, Mutation};
+
     use super::*;
     use crate::memory::MemoryRows;
 
     fn key(n: u8) -> Key {
-        Bytes::copy_from_slice(&[0, 1, 0x20, n])
+        Key::from(&[0, 1, 0x20, n])
     }
 
     fn value(text: &'static str) -> Bytes {
@@ -390,6 +388,14 @@ mod tests {
 
     fn ledger(rows: &MemoryRows) -> Ledger {
         Ledger::recover(PartitionId(1), Timestamp(0), rows).expect("no damage")
+    }
+
+    fn take(ledger: &mut Ledger, seq: u64) -> Vec<Mutation> {
+        let taken = ledger.take(Epoch::default(), seq);
+        let rows = taken.rows();
+        let batch = Batch::decode(taken.into_bytes()).expect("a batch");
+        assert_eq!((batch.seq, batch.mutations.len()), (seq, rows));
+        batch.mutations
     }
 
     #[test]
@@ -402,11 +408,11 @@ mod tests {
         let mut ledger = ledger(&rows);
         assert_eq!(ledger.get(&rows, &key(1)), Ok(Some(value("applied"))));
         ledger.put(key(1), value("in flight"));
-        let first = ledger.take(1);
+        let first = take(&mut ledger, 1);
         assert_eq!(ledger.get(&rows, &key(1)), Ok(Some(value("in flight"))));
         ledger.delete(key(1));
         assert_eq!(ledger.get(&rows, &key(1)), Ok(None));
-        let second = ledger.take(2);
+        let second = take(&mut ledger, 2);
         rows.apply(&first);
         ledger.applied(1);
         assert_eq!(
@@ -431,7 +437,7 @@ mod tests {
         // A key that may exist must be deleted for real.
         ledger.put(key(2), value("a"));
         ledger.delete(key(2));
-        assert_eq!(ledger.take(1), vec![Mutation::Delete { key: key(2) }]);
+        assert_eq!(take(&mut ledger, 1), vec![Mutation::Delete { key: key(2) }]);
     }
 
     #[test]
@@ -444,7 +450,7 @@ mod tests {
                 Mutation::Delete { key } => key.len(),
                 Mutation::DeleteRange { from, to } => from.len() + to.len(),
             };
-            ledger.take(seq).into_iter().map(len).sum()
+            take(ledger, seq).into_iter().map(len).sum()
         };
         ledger.put_fresh(key(1), value("gone again"));
         ledger.delete(key(1));
@@ -453,11 +459,8 @@ mod tests {
         ledger.put(key(1), value("short"));
         ledger.delete(key(2));
         ledger.put(key(3), value("with the prefix"));
-        ledger.delete_prefix(Bytes::copy_from_slice(&[0, 1, 0x20, 3]));
-        ledger.record(JournalRecord {
-            kind: "a".into(),
-            ..JournalRecord::default()
-        });
+        ledger.delete_prefix(Key::from(&[0, 1, 0x20, 3]));
+        ledger.record(&NewRecord::of("a", ""));
         let said = ledger.pending_bytes();
         assert_eq!(said, written(&mut ledger, 1));
         assert_eq!(ledger.pending_bytes(), 0);
@@ -468,8 +471,8 @@ mod tests {
         let mut rows = MemoryRows::default();
         let mut ledger = ledger(&rows);
         ledger.put(key(1), value("a"));
-        ledger.delete_prefix(Bytes::copy_from_slice(&[0, 1, 0x20]));
-        rows.apply(&ledger.take(1));
+        ledger.delete_prefix(Key::from(&[0, 1, 0x20]));
+        rows.apply(&take(&mut ledger, 1));
         assert_eq!(rows.iter().count(), 0);
     }
 
@@ -485,7 +488,7 @@ mod tests {
         let mut ledger = ledger(&rows);
         ledger.put(key(2), value("in flight"));
         ledger.delete(key(3));
-        ledger.take(1);
+        take(&mut ledger, 1);
         ledger.delete(key(1));
         ledger.put(key(8), value("pending"));
         let numbers = |limit| {
@@ -506,15 +509,9 @@ mod tests {
     fn takes_up_the_journal_where_it_ended() {
         let mut rows = MemoryRows::default();
         let mut first = ledger(&rows);
-        first.record(JournalRecord {
-            kind: "a".into(),
-            ..JournalRecord::default()
-        });
-        first.record(JournalRecord {
-            kind: "b".into(),
-            ..JournalRecord::default()
-        });
-        rows.apply(&first.take(1));
+        first.record(&NewRecord::of("a", ""));
+        first.record(&NewRecord::of("b", ""));
+        rows.apply(&take(&mut first, 1));
         assert_eq!(ledger(&rows).head(), first.head());
         assert_eq!(first.head().seq, 2);
     }

@@ -31,8 +31,8 @@ use std::{
 };
 
 use tidemill_rows::{
-    Hash, Mutation, Stored,
-    journal::{JournalRecord, kind},
+    EncodedBatch, Epoch, Hash, Stored,
+    journal::{NewRecord, kind},
     key::{self, Table, after_prefix},
     table::{LeaseRow, QueueRow, StepState, step_of_key},
 };
@@ -242,9 +242,9 @@ impl Decider for Partition {
         self.ledger.pending_bytes() + self.unwritten_bytes
     }
 
-    fn take_batch(&mut self, seq: u64) -> Result<Vec<Mutation>, Damage> {
+    fn take_batch(&mut self, epoch: Epoch, seq: u64) -> Result<EncodedBatch, Damage> {
         self.flush();
-        Ok(self.ledger.take(seq))
+        Ok(self.ledger.take(epoch, seq))
     }
 
     fn take_effects(&mut self) -> Vec<PartitionEffect> {
@@ -348,63 +348,43 @@ impl Partition {
     /// The leader's wall clock has jumped forward. What fell due meanwhile fell due while nothing could
     /// fire: its lateness says so by itself.
     fn clock_jumped(&mut self, by_ms: u64) -> Result<PartitionReply, Rejection> {
-        self.ledger.record(JournalRecord {
-            kind: kind::CLOCK_JUMPED.into(),
-            actor: SYSTEM.into(),
+        self.ledger.record(&NewRecord {
+            kind: kind::CLOCK_JUMPED,
+            actor: SYSTEM,
             number: by_ms,
-            ..JournalRecord::default()
+            ..NewRecord::default()
         });
         Ok(PartitionReply::Nothing)
     }
 
     /// A record about an execution.
-    fn record_execution(
-        &mut self,
-        id: ExecutionId,
-        kind: &str,
-        actor: &str,
-        fill: impl FnOnce(&mut JournalRecord),
-    ) {
+    fn record_execution(&mut self, id: ExecutionId, record: NewRecord<'_>) {
         let Some(execution) = self.executions.get(&id) else {
             return;
         };
-        let mut record = JournalRecord {
-            kind: kind.into(),
-            actor: actor.into(),
+        self.ledger.record(&NewRecord {
             flow: Some(execution.row.flow),
             execution: Some(id),
             version: execution.row.version,
-            ..JournalRecord::default()
-        };
-        fill(&mut record);
-        self.ledger.record(record);
+            ..record
+        });
     }
 
     /// A record about a step: its flow and version stand in the execution's first record.
-    fn record_step(
-        &mut self,
-        id: StepId,
-        kind: &str,
-        actor: &str,
-        fill: impl FnOnce(&mut JournalRecord),
-    ) {
+    fn record_step(&mut self, id: StepId, record: NewRecord<'_>) {
         let Some(execution) = self.executions.get(&id.execution) else {
             return;
         };
         let Some(step) = execution.steps.get(&id.step) else {
             return;
         };
-        let mut record = JournalRecord {
-            kind: kind.into(),
-            actor: actor.into(),
+        self.ledger.record(&NewRecord {
             execution: Some(id.execution),
             step: id.step + 1,
             attempt: step.attempt,
-            node: execution.node(step.node).id.to_string(),
-            ..JournalRecord::default()
-        };
-        fill(&mut record);
-        self.ledger.record(record);
+            node: &execution.node(step.node).id,
+            ..record
+        });
     }
 
     /// Marks an execution as changed by this batch.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tidemill_rows::{
     Hash, Stored,
-    journal::{JournalRecord, kind},
+    journal::{NewRecord, kind},
     key::{self, Table},
     table::{QuarantineRow, quarantine_key},
 };
@@ -53,17 +53,16 @@ impl Quarantine {
             };
             ledger.put(quarantine_key(ledger.partition(), digest), row.to_bytes());
         }
-        ledger.record(JournalRecord {
+        ledger.record(&NewRecord {
             kind: if quarantine {
                 kind::COMMAND_QUARANTINED
             } else {
                 kind::PARTITION_RESTARTED
-            }
-            .into(),
-            actor: SYSTEM.into(),
-            detail: command,
+            },
+            actor: SYSTEM,
+            detail: &command,
             payload_hash: Some(digest),
-            ..JournalRecord::default()
+            ..NewRecord::default()
         });
     }
 }

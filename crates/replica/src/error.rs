@@ -71,10 +71,6 @@ pub enum ProposeError {
         /// The limit.
         max: usize,
     },
-    /// Not appended: it is not an encoded batch of the epoch that it was proposed in. Replicated, it
-    /// would stop the group on every node.
-    #[error("the batch is malformed: {0}")]
-    Malformed(String),
     /// Not appended: too many proposals wait.
     #[error("too many proposals wait")]
     Overloaded,
@@ -98,7 +94,7 @@ impl ProposeError {
             // Not in the state, on any replica, ever: as good as not proposed.
             Self::Fenced(_) => ErrorClass::Unavailable,
             Self::Unknown => ErrorClass::Unknown,
-            Self::TooLarge { .. } | Self::Malformed(_) => ErrorClass::Invalid,
+            Self::TooLarge { .. } => ErrorClass::Invalid,
             Self::Overloaded => ErrorClass::Overloaded,
             Self::Stopped { .. } => ErrorClass::Corrupt,
         }

@@ -8,12 +8,11 @@ mod stopped;
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use bytes::Bytes;
 use openraft::{
     ReadPolicy, async_runtime::WatchReceiver, errors::LinearizableReadError, errors::RaftError,
     impls::ProgressResponder,
 };
-use tidemill_rows::{Batch, Epoch};
+use tidemill_rows::{EncodedBatch, Epoch};
 use tidemill_store::StateStore;
 use tidemill_types::{NodeId, PartitionId};
 use tokio::sync::{mpsc, watch};
@@ -103,29 +102,21 @@ impl Group {
         })
     }
 
-    /// Queues a batch (`tidemill_rows::Batch::encode`). The order of calls is the order in the log. How
+    /// Queues a batch. The order of calls is the order in the log. How
     /// many are in flight is the caller's affair, up to `ReplicaConfig::proposals_waiting_max`.
-    pub fn propose(&self, epoch: Epoch, batch: Bytes) -> Proposal {
+    pub fn propose(&self, batch: EncodedBatch) -> Proposal {
         if let Err(error) = self.check() {
             return Proposal::failed(error);
         }
-        if batch.len() > ENTRY_BYTES_MAX {
-            return Proposal::failed(ProposeError::TooLarge {
-                got: batch.len(),
-                max: ENTRY_BYTES_MAX,
-            });
-        }
-        match Batch::decode(batch.clone()) {
-            Ok(decoded) if decoded.epoch == epoch => {}
-            Ok(_) => {
-                return Proposal::failed(ProposeError::Malformed("it names another epoch".into()));
-            }
-            Err(error) => return Proposal::failed(ProposeError::Malformed(error.to_string())),
+        let got = batch.bytes().len();
+        if got > ENTRY_BYTES_MAX {
+            let max = ENTRY_BYTES_MAX;
+            return Proposal::failed(ProposeError::TooLarge { got, max });
         }
         let (responder, told) = ProgressResponder::complete_only();
         let queued = Queued {
-            command: Command::Batch(batch),
-            term: epoch.term,
+            term: batch.epoch().term,
+            command: Command::Batch(batch.into_bytes()),
             responder,
         };
         match self.inner.proposals.try_send(queued) {

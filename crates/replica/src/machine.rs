@@ -5,14 +5,13 @@
 
 use std::io;
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt, stream::Peekable};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot,
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
 };
 use std::{path::Path, pin::Pin, sync::Arc};
-use tidemill_rows::{Batch, Epoch, Fence, Mutation, Table, key};
+use tidemill_rows::{AsChange, Change, CheckedBatch, Epoch, Fence, Key, Mutation, Table, key};
 use tidemill_store::{StateStore, StoreError};
 use tidemill_types::PartitionId;
 use tokio::time::sleep;
@@ -52,18 +51,14 @@ pub(crate) struct Machine {
 
 type Snap = openraft::alias::SmSnapshotOf<Types, Machine>;
 
-fn replica_key(group: PartitionId, row: u8) -> Bytes {
-    let mut key = key::start(group, Table::Replica, 1).to_vec();
-    key.push(row);
-    key.into()
+fn replica_key(group: PartitionId, row: u8) -> Key {
+    let mut key = key::start(group, Table::Replica);
+    key.put_u8(row);
+    key.freeze()
 }
 
-fn fence_key(group: PartitionId) -> Bytes {
-    Bytes::copy_from_slice(&key::prefix(group, Table::Fence))
-}
-
-fn put(key: Bytes, value: Bytes) -> Mutation {
-    Mutation::Put { key, value }
+fn fence_key(group: PartitionId) -> Key {
+    key::start(group, Table::Fence).freeze()
 }
 
 impl Rows {
@@ -102,7 +97,7 @@ impl Rows {
 /// Effects of entries that are written together.
 struct Pending {
     rows: Rows,
-    mutations: Vec<Mutation>,
+    batches: Vec<CheckedBatch>,
     responders: Vec<(ApplyResponder<Types>, Applied)>,
     entries: usize,
     bytes: usize,
@@ -113,7 +108,7 @@ impl Pending {
     fn new(rows: Rows) -> Self {
         Self {
             rows,
-            mutations: Vec::new(),
+            batches: Vec::new(),
             responders: Vec::new(),
             entries: 0,
             bytes: 0,
@@ -159,7 +154,7 @@ impl Pending {
             }
             EntryPayload::Normal(Command::Batch(bytes)) => {
                 self.bytes += bytes.len();
-                let batch = Batch::decode(bytes).map_err(|error| {
+                let batch = CheckedBatch::read(bytes).map_err(|error| {
                     io::Error::new(
                         io::ErrorKind::InvalidData,
                         format!("log entry {}: {error}", id.index()),
@@ -168,7 +163,7 @@ impl Pending {
                 match self.rows.fence.admit(batch.epoch, batch.seq, batch.time) {
                     Ok(fence) => {
                         self.rows.fence = fence;
-                        self.mutations.extend(batch.mutations);
+                        self.batches.push(batch);
                     }
                     Err(refusal) => {
                         self.fenced += 1;
@@ -206,27 +201,25 @@ impl Machine {
         })
     }
 
-    async fn write(&mut self, mut pending: Pending) -> Result<(), io::Error> {
+    async fn write(&mut self, pending: Pending) -> Result<(), io::Error> {
         let rows = pending.rows;
         if rows.applied != self.rows.applied {
+            let mut own = Vec::new();
+            let mut put = |key, value| own.push(Mutation::Put { key, value });
             if let Some(applied) = rows.applied {
-                pending.mutations.push(put(
-                    replica_key(self.group, ROW_APPLIED),
-                    codec::encode_log_id(applied),
-                ));
+                let value = codec::encode_log_id(applied);
+                put(replica_key(self.group, ROW_APPLIED), value);
             }
             if rows.membership.log_id() != self.rows.membership.log_id() {
-                pending.mutations.push(put(
-                    replica_key(self.group, ROW_MEMBERSHIP),
-                    codec::encode_stored_membership(&rows.membership),
-                ));
+                let value = codec::encode_stored_membership(&rows.membership);
+                put(replica_key(self.group, ROW_MEMBERSHIP), value);
             }
             if rows.fence != self.rows.fence {
-                pending
-                    .mutations
-                    .push(put(fence_key(self.group), rows.fence.encode()));
+                put(fence_key(self.group), rows.fence.encode());
             }
-            self.write_rows(&pending.mutations).await?;
+            let batches = pending.batches.iter().flat_map(CheckedBatch::changes);
+            let changes = batches.chain(own.iter().map(Mutation::as_change));
+            self.write_rows(&changes.collect::<Vec<_>>()).await?;
         }
         self.rows = rows;
         let index = self.rows.applied.map_or(0, |id| id.index());
@@ -248,10 +241,10 @@ impl Machine {
 
     /// What is committed must be written, so a full disk is waited out: new work is refused meanwhile, and
     /// reads go on.
-    async fn write_rows(&self, mutations: &[Mutation]) -> Result<(), io::Error> {
+    async fn write_rows(&self, changes: &[Change<'_>]) -> Result<(), io::Error> {
         let mut waits = Waits::default();
         loop {
-            match self.state.write(mutations) {
+            match self.state.write(changes) {
                 Err(error @ StoreError::NoSpace { .. }) => waits.pause(self.group, &error).await,
                 result => return result.map_err(io_error),
             }
@@ -420,8 +413,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use futures::stream;
     use openraft::entry::RaftEntry;
+    use tidemill_rows::Batch;
     use tidemill_store::{NodeStore, StoreIdentity, StoreOptions};
     use tidemill_types::{NodeId, Timestamp};
 
@@ -475,7 +470,10 @@ mod tests {
             epoch: Epoch { term: 1, index: 0 },
             seq,
             time: Timestamp(1),
-            mutations: vec![put(Bytes::from_static(b"\x00\x01\x20row"), value.into())],
+            mutations: vec![Mutation::Put {
+                key: Key::from(b"\x00\x01\x20row"),
+                value: value.into(),
+            }],
         };
         Command::Batch(batch.encode())
     }

@@ -3,13 +3,13 @@
 //! Key: sequence number, 8 bytes big-endian, from 1. Value: [`JournalEntry`]. The record's field
 //! numbers are those of `tidemill.v1.JournalRecord`, so anyone can read it with the public proto.
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidemill_types::{ExecutionId, FlowId, PartitionId, Timestamp};
 
 use crate::{
     key::{self, Key, Table},
-    wire::{Hash, Stored, stored},
+    wire::{Field as _, Hash, put_nested, put_slice, stored, written},
 };
 
 stored! {
@@ -177,29 +177,117 @@ pub fn payload_hash(payload: &[u8]) -> Hash {
     Hash(Sha256::digest(payload).into())
 }
 
-impl JournalHead {
-    /// Completes `record` with its place, and gives the row and the new head.
+/// What is to become a record: a [`JournalRecord`] without its place, which borrows its texts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NewRecord<'a> {
+    /// One of [`kind`].
+    pub kind: &'a str,
+    /// `client`, `worker:NAME` or `system`.
+    pub actor: &'a str,
+    /// The client's request id.
+    pub request_id: &'a str,
+    /// The flow concerned.
+    pub flow: Option<FlowId>,
+    /// The execution concerned.
+    pub execution: Option<ExecutionId>,
+    /// Step number plus 1; 0 when it is about no step.
+    pub step: u32,
+    /// Attempt of the step.
+    pub attempt: u32,
+    /// Node of the step.
+    pub node: &'a str,
+    /// Flow version.
+    pub version: u32,
+    /// SHA-256 of the payload concerned.
+    pub payload_hash: Option<Hash>,
+    /// Error code or reason.
+    pub detail: &'a str,
+    /// Kind-specific number.
+    pub number: u64,
+}
+
+impl JournalRecord {
+    /// What it was before it had its place.
     #[must_use]
-    pub fn append(self, mut record: JournalRecord, partition: PartitionId) -> (Key, Bytes, Self) {
-        record.seq = self.seq + 1;
-        record.partition = u32::from(partition.0);
-        let bytes = record.to_bytes();
-        let head = Self {
-            seq: record.seq,
-            hash: chain(self.hash, &bytes),
+    pub fn as_new(&self) -> NewRecord<'_> {
+        NewRecord {
+            kind: &self.kind,
+            actor: &self.actor,
+            request_id: &self.request_id,
+            flow: self.flow,
+            execution: self.execution,
+            step: self.step,
+            attempt: self.attempt,
+            node: &self.node,
+            version: self.version,
+            payload_hash: self.payload_hash,
+            detail: &self.detail,
+            number: self.number,
+        }
+    }
+}
+
+impl<'a> NewRecord<'a> {
+    /// Something that somebody causes.
+    #[must_use]
+    pub fn of(kind: &'a str, actor: &'a str) -> Self {
+        Self {
+            kind,
+            actor,
+            ..Self::default()
+        }
+    }
+
+    /// Writes the fields of a [`JournalRecord`].
+    fn put_fields(&self, seq: u64, at: Timestamp, partition: PartitionId, out: &mut Vec<u8>) {
+        let text = |tag, text: &str, out: &mut Vec<u8>| {
+            if !text.is_empty() {
+                put_slice(tag, text.as_bytes(), out);
+            }
         };
-        let entry = JournalEntry {
-            record: bytes,
-            hash: head.hash,
-        };
-        (journal_key(partition, head.seq), entry.to_bytes(), head)
+        seq.put(1, out);
+        at.put(2, out);
+        u32::from(partition.0).put(3, out);
+        text(4, self.kind, out);
+        text(5, self.actor, out);
+        text(6, self.request_id, out);
+        self.flow.put(7, out);
+        self.execution.put(8, out);
+        self.step.put(9, out);
+        self.attempt.put(10, out);
+        text(11, self.node, out);
+        self.version.put(12, out);
+        self.payload_hash.put(13, out);
+        text(14, self.detail, out);
+        self.number.put(15, out);
+    }
+}
+
+impl JournalHead {
+    /// Gives a record its place: its row, and the new head.
+    #[must_use]
+    pub fn append(
+        self,
+        record: &NewRecord<'_>,
+        at: Timestamp,
+        partition: PartitionId,
+    ) -> (Key, Bytes, Self) {
+        let seq = self.seq + 1;
+        let mut hash = Hash::default();
+        // A [`JournalEntry`], with the record's bytes where they belong from the start.
+        let entry = written(|out| {
+            let record = put_nested(1, out, |out| record.put_fields(seq, at, partition, out));
+            hash = chain(self.hash, &out[record]);
+            hash.put(2, out);
+        });
+        (journal_key(partition, seq), entry, Self { seq, hash })
     }
 }
 
 /// The key of a record.
 #[must_use]
 pub fn journal_key(partition: PartitionId, seq: u64) -> Key {
-    let mut key = key::start(partition, Table::Journal, 8);
+    let mut key = key::start(partition, Table::Journal);
     key.put_u64(seq);
     key.freeze()
 }
@@ -207,6 +295,7 @@ pub fn journal_key(partition: PartitionId, seq: u64) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Stored as _;
 
     #[test]
     fn chains_without_gaps() {
@@ -214,11 +303,11 @@ mod tests {
         let mut head = JournalHead::default();
         let mut before = Hash::default();
         for seq in 1..=3 {
-            let record = JournalRecord {
-                kind: kind::STEP_DEAD.into(),
-                ..Default::default()
+            let record = NewRecord {
+                kind: kind::STEP_DEAD,
+                ..NewRecord::default()
             };
-            let (key, value, next) = head.append(record, partition);
+            let (key, value, next) = head.append(&record, Timestamp(5), partition);
             assert_eq!(key, journal_key(partition, seq));
             let entry = JournalEntry::from_bytes(value).expect("entry");
             let record = JournalRecord::from_bytes(entry.record.clone()).expect("record");
@@ -227,5 +316,54 @@ mod tests {
             (before, head) = (entry.hash, next);
         }
         assert_eq!(head.seq, 3);
+    }
+
+    #[test]
+    fn a_record_and_its_entry_are_written_as_they_are_declared() {
+        // Short and longer than one byte of length can say.
+        for detail in ["", "why", &"why".repeat(100)] {
+            let hash = Hash([3; 32]);
+            let record = NewRecord {
+                kind: kind::STEP_FAILED,
+                actor: "worker:w",
+                request_id: "r",
+                flow: Some(FlowId([1; 16])),
+                execution: Some(ExecutionId::default()),
+                step: 7,
+                attempt: 300,
+                node: "n",
+                version: 2,
+                payload_hash: Some(Hash([9; 32])),
+                detail,
+                number: u64::MAX,
+            };
+            let head = JournalHead { seq: 41, hash };
+            let (_, value, next) = head.append(&record, Timestamp(-5), PartitionId(3));
+            let entry = JournalEntry::from_bytes(value.clone()).expect("entry");
+            assert_eq!(entry.to_bytes(), value);
+            assert_eq!(entry.hash, next.hash);
+            let read = JournalRecord::from_bytes(entry.record.clone()).expect("record");
+            assert_eq!(read.to_bytes(), entry.record);
+            let declared = JournalRecord {
+                seq: 42,
+                at: Timestamp(-5),
+                partition: 3,
+                kind: kind::STEP_FAILED.into(),
+                actor: "worker:w".into(),
+                request_id: "r".into(),
+                flow: record.flow,
+                execution: record.execution,
+                step: 7,
+                attempt: 300,
+                node: "n".into(),
+                version: 2,
+                payload_hash: record.payload_hash,
+                detail: detail.into(),
+                number: u64::MAX,
+            };
+            assert_eq!(read, declared);
+            let again = head.append(&read.as_new(), read.at, PartitionId(3));
+            assert_eq!(again.1, value);
+        }
     }
 }

@@ -11,7 +11,9 @@ pub mod key;
 pub mod table;
 pub mod wire;
 
-pub use batch::{Batch, BatchError, Mutation};
+pub use batch::{
+    AsChange, Batch, BatchError, BatchWriter, Change, CheckedBatch, EncodedBatch, Mutation,
+};
 pub use fence::{Epoch, Fence, FenceRefusal};
 pub use key::{Key, Table};
 pub use wire::{Hash, RowError, Stored};

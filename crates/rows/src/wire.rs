@@ -4,10 +4,13 @@
 //! the bytes: fields in order of their numbers, default values left out, unknown fields skipped. So
 //! equal rows have equal bytes (the journal's hash chain relies on it), and a newer version's fields
 //! do not stop an older one. See `docs/adr/0002-rows.md` for why this is not generated code.
+//!
+//! Some thirty rows and records are written for an execution of one step, so writing costs no allocation but
+//! the row's own bytes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use prost::encoding::{self, DecodeContext, WireType};
 use thiserror::Error;
 use tidemill_types::{ExecutionId, FlowId, Timestamp};
@@ -37,7 +40,7 @@ pub trait Stored: Sized {
 /// A type that can be a field of a row.
 pub trait Field: Default {
     /// Writes the field unless it has its default value.
-    fn put(&self, tag: u32, out: &mut BytesMut);
+    fn put(&self, tag: u32, out: &mut Vec<u8>);
 
     /// Reads one occurrence of the field.
     ///
@@ -49,13 +52,13 @@ pub trait Field: Default {
 /// A field whose every value can be told from absence, so that it can be optional or repeated.
 pub trait Element: Field {
     /// Writes the field even when it has its default value.
-    fn put_always(&self, tag: u32, out: &mut BytesMut);
+    fn put_always(&self, tag: u32, out: &mut Vec<u8>);
 }
 
 macro_rules! scalar {
     ($type:ty, $codec:ident) => {
         impl Field for $type {
-            fn put(&self, tag: u32, out: &mut BytesMut) {
+            fn put(&self, tag: u32, out: &mut Vec<u8>) {
                 if *self != <$type>::default() {
                     encoding::$codec::encode(tag, self, out);
                 }
@@ -71,27 +74,22 @@ macro_rules! scalar {
         }
 
         impl Element for $type {
-            fn put_always(&self, tag: u32, out: &mut BytesMut) {
+            fn put_always(&self, tag: u32, out: &mut Vec<u8>) {
                 encoding::$codec::encode(tag, self, out);
             }
         }
     };
 }
 
-scalar!(u32, uint32);
-scalar!(u64, uint64);
-scalar!(i64, int64);
 scalar!(bool, bool);
-scalar!(String, string);
-scalar!(Bytes, bytes);
 
-/// Defines [`Field`] and [`Element`] by way of another field type.
-macro_rules! via {
-    ($type:ty, $through:ty, $to:expr, $from:expr) => {
+/// A number, as a varint: what prost's `uint32`, `uint64` and `int64` write.
+macro_rules! number {
+    ($type:ty, $codec:ident) => {
         impl Field for $type {
-            fn put(&self, tag: u32, out: &mut BytesMut) {
-                if *self != <$type>::default() {
-                    Element::put_always(self, tag, out);
+            fn put(&self, tag: u32, out: &mut Vec<u8>) {
+                if *self != 0 {
+                    self.put_always(tag, out);
                 }
             }
 
@@ -100,19 +98,88 @@ macro_rules! via {
                 wire: WireType,
                 bytes: &mut Bytes,
             ) -> Result<(), prost::DecodeError> {
-                let mut through = <$through>::default();
-                Field::merge(&mut through, wire, bytes)?;
-                *self = $from(through)?;
-                Ok(())
+                encoding::$codec::merge(wire, self, bytes, DecodeContext::default())
             }
         }
 
         impl Element for $type {
-            fn put_always(&self, tag: u32, out: &mut BytesMut) {
-                Element::put_always(&$to(self), tag, out);
+            fn put_always(&self, tag: u32, out: &mut Vec<u8>) {
+                put_key(tag, WireType::Varint, out);
+                put_varint(*self as u64, out);
             }
         }
     };
+}
+
+number!(u32, uint32);
+number!(u64, uint64);
+number!(i64, int64);
+
+/// Bytes with their length before them: what prost's `string` and `bytes` write.
+macro_rules! delimited {
+    ($type:ty, $codec:ident) => {
+        impl Field for $type {
+            fn put(&self, tag: u32, out: &mut Vec<u8>) {
+                if !self.is_empty() {
+                    self.put_always(tag, out);
+                }
+            }
+
+            fn merge(
+                &mut self,
+                wire: WireType,
+                bytes: &mut Bytes,
+            ) -> Result<(), prost::DecodeError> {
+                encoding::$codec::merge(wire, self, bytes, DecodeContext::default())
+            }
+        }
+
+        impl Element for $type {
+            fn put_always(&self, tag: u32, out: &mut Vec<u8>) {
+                put_slice(tag, self.as_ref(), out);
+            }
+        }
+    };
+}
+
+delimited!(String, string);
+delimited!(Bytes, bytes);
+
+impl Field for Timestamp {
+    fn put(&self, tag: u32, out: &mut Vec<u8>) {
+        self.0.put(tag, out);
+    }
+
+    fn merge(&mut self, wire: WireType, bytes: &mut Bytes) -> Result<(), prost::DecodeError> {
+        self.0.merge(wire, bytes)
+    }
+}
+
+impl Element for Timestamp {
+    fn put_always(&self, tag: u32, out: &mut Vec<u8>) {
+        self.0.put_always(tag, out);
+    }
+}
+
+impl Field for Arc<str> {
+    fn put(&self, tag: u32, out: &mut Vec<u8>) {
+        if !self.is_empty() {
+            self.put_always(tag, out);
+        }
+    }
+
+    fn merge(&mut self, wire: WireType, bytes: &mut Bytes) -> Result<(), prost::DecodeError> {
+        let mut text = String::new();
+        text.merge(wire, bytes)?;
+        *self = Self::from(text);
+        Ok(())
+    }
+}
+
+impl Element for Arc<str> {
+    fn put_always(&self, tag: u32, out: &mut Vec<u8>) {
+        put_slice(tag, self.as_bytes(), out);
+    }
 }
 
 /// A prost error with our own text. prost gives no public constructor but this derivative one.
@@ -123,32 +190,41 @@ pub(crate) fn invalid() -> prost::DecodeError {
         .unwrap_or_else(|| unreachable!("eleven continuation bytes are no varint"))
 }
 
-fn exactly<const N: usize>(bytes: &Bytes) -> Result<[u8; N], prost::DecodeError> {
-    <[u8; N]>::try_from(bytes.as_ref()).map_err(|_| invalid())
+/// Bytes of a fixed number. All zeros is the default.
+macro_rules! fixed {
+    ($type:ident) => {
+        impl Field for $type {
+            fn put(&self, tag: u32, out: &mut Vec<u8>) {
+                if *self != Self::default() {
+                    self.put_always(tag, out);
+                }
+            }
+
+            fn merge(
+                &mut self,
+                wire: WireType,
+                bytes: &mut Bytes,
+            ) -> Result<(), prost::DecodeError> {
+                encoding::check_wire_type(WireType::LengthDelimited, wire)?;
+                let len = encoding::decode_varint(bytes)?;
+                if len != self.0.len() as u64 || bytes.remaining() < self.0.len() {
+                    return Err(invalid());
+                }
+                bytes.copy_to_slice(&mut self.0);
+                Ok(())
+            }
+        }
+
+        impl Element for $type {
+            fn put_always(&self, tag: u32, out: &mut Vec<u8>) {
+                put_slice(tag, &self.0, out);
+            }
+        }
+    };
 }
 
-via!(Timestamp, i64, |t: &Timestamp| t.0, |v| Ok::<
-    _,
-    prost::DecodeError,
->(Timestamp(v)));
-via!(
-    Arc<str>,
-    String,
-    |t: &Arc<str>| String::from(&**t),
-    |v: String| Ok::<_, prost::DecodeError>(Arc::from(v))
-);
-via!(
-    FlowId,
-    Bytes,
-    |id: &FlowId| Bytes::copy_from_slice(&id.0),
-    |b| exactly(&b).map(FlowId)
-);
-via!(
-    ExecutionId,
-    Bytes,
-    |id: &ExecutionId| Bytes::copy_from_slice(&id.0),
-    |b| exactly(&b).map(ExecutionId)
-);
+fixed!(FlowId);
+fixed!(ExecutionId);
 
 /// A SHA-256 hash; all zeros is its default.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -166,12 +242,10 @@ impl std::fmt::Display for Hash {
     }
 }
 
-via!(Hash, Bytes, |h: &Hash| Bytes::copy_from_slice(&h.0), |b| {
-    exactly(&b).map(Hash)
-});
+fixed!(Hash);
 
 impl<T: Element> Field for Option<T> {
-    fn put(&self, tag: u32, out: &mut BytesMut) {
+    fn put(&self, tag: u32, out: &mut Vec<u8>) {
         if let Some(value) = self {
             value.put_always(tag, out);
         }
@@ -183,7 +257,7 @@ impl<T: Element> Field for Option<T> {
 }
 
 impl<T: Element> Field for Vec<T> {
-    fn put(&self, tag: u32, out: &mut BytesMut) {
+    fn put(&self, tag: u32, out: &mut Vec<u8>) {
         for value in self {
             value.put_always(tag, out);
         }
@@ -198,12 +272,12 @@ impl<T: Element> Field for Vec<T> {
 }
 
 impl<T: Element> Field for BTreeMap<String, T> {
-    fn put(&self, tag: u32, out: &mut BytesMut) {
+    fn put(&self, tag: u32, out: &mut Vec<u8>) {
         for (key, value) in self {
-            let mut entry = BytesMut::new();
-            key.put(1, &mut entry);
-            value.put(2, &mut entry);
-            encoding::bytes::encode(tag, &entry.freeze(), out);
+            put_nested(tag, out, |out| {
+                key.put(1, out);
+                value.put(2, out);
+            });
         }
     }
 
@@ -229,11 +303,67 @@ pub(crate) fn skip(wire: WireType, tag: u32, bytes: &mut Bytes) -> Result<(), pr
     encoding::skip_field(wire, tag, bytes, DecodeContext::default())
 }
 
-/// Writes a nested message as a field.
-pub(crate) fn put_nested(tag: u32, nested: &[u8], out: &mut BytesMut) {
-    encoding::encode_key(tag, WireType::LengthDelimited, out);
-    encoding::encode_varint(nested.len() as u64, out);
-    out.put_slice(nested);
+pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_key(tag: u32, wire: WireType, out: &mut Vec<u8>) {
+    put_varint(u64::from(tag << 3 | wire as u32), out);
+}
+
+/// Writes bytes as a field.
+pub(crate) fn put_slice(tag: u32, slice: &[u8], out: &mut Vec<u8>) {
+    put_key(tag, WireType::LengthDelimited, out);
+    put_varint(slice.len() as u64, out);
+    out.extend_from_slice(slice);
+}
+
+/// Writes a nested message as a field, straight to where it belongs; gives the place of its bytes.
+pub(crate) fn put_nested(
+    tag: u32,
+    out: &mut Vec<u8>,
+    put: impl FnOnce(&mut Vec<u8>),
+) -> std::ops::Range<usize> {
+    put_key(tag, WireType::LengthDelimited, out);
+    let at = out.len();
+    // One byte of length is enough for most.
+    out.push(0);
+    put(out);
+    let len = out.len() - at - 1;
+    match u8::try_from(len) {
+        Ok(short @ ..0x80) => out[at] = short,
+        _ => {
+            let mut long = Vec::new();
+            put_varint(len as u64, &mut long);
+            out.splice(at..=at, long);
+        }
+    }
+    out.len() - len..out.len()
+}
+
+thread_local! {
+    /// Where rows are written before their size is known.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A scratch that a large row has passed through is not kept.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// The bytes that `put` writes, in an allocation of just their size.
+pub(crate) fn written(put: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    // Taken and given back, so that rows may be written within `put`.
+    let mut out = SCRATCH.take();
+    out.clear();
+    put(&mut out);
+    let bytes = Bytes::copy_from_slice(&out);
+    if out.capacity() <= SCRATCH_BYTES_MAX {
+        SCRATCH.set(out);
+    }
+    bytes
 }
 
 /// Declares a stored struct: `name: Type = field number`. Numbers are fixed for ever.
@@ -244,7 +374,7 @@ macro_rules! stored {
         pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
 
         impl $name {
-            fn put_fields(&self, out: &mut bytes::BytesMut) {
+            fn put_fields(&self, out: &mut Vec<u8>) {
                 $($crate::wire::Field::put(&self.$field, $tag, out);)*
             }
 
@@ -262,9 +392,7 @@ macro_rules! stored {
 
         impl $crate::wire::Stored for $name {
             fn to_bytes(&self) -> bytes::Bytes {
-                let mut out = bytes::BytesMut::with_capacity(128);
-                self.put_fields(&mut out);
-                out.freeze()
+                $crate::wire::written(|out| self.put_fields(out))
             }
 
             fn from_bytes(mut bytes: bytes::Bytes) -> Result<Self, $crate::wire::RowError> {
@@ -278,7 +406,7 @@ macro_rules! stored {
         }
 
         impl $crate::wire::Field for $name {
-            fn put(&self, tag: u32, out: &mut bytes::BytesMut) {
+            fn put(&self, tag: u32, out: &mut Vec<u8>) {
                 $crate::wire::Element::put_always(self, tag, out);
             }
 
@@ -294,8 +422,8 @@ macro_rules! stored {
         }
 
         impl $crate::wire::Element for $name {
-            fn put_always(&self, tag: u32, out: &mut bytes::BytesMut) {
-                $crate::wire::put_nested(tag, &$crate::wire::Stored::to_bytes(self), out);
+            fn put_always(&self, tag: u32, out: &mut Vec<u8>) {
+                $crate::wire::put_nested(tag, out, |out| self.put_fields(out));
             }
         }
     };
@@ -339,7 +467,7 @@ macro_rules! stored_enum {
         }
 
         impl $crate::wire::Field for $name {
-            fn put(&self, tag: u32, out: &mut bytes::BytesMut) {
+            fn put(&self, tag: u32, out: &mut Vec<u8>) {
                 $crate::wire::Field::put(&(*self as u32), tag, out);
             }
 

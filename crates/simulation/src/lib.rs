@@ -46,7 +46,10 @@ use tidemill_replica::{GroupStats, ProposeError, ReadError, ReplicaConfig, Start
 
 // As `tidemill_rows`.
 pub(crate) use fence::Fence;
-pub(crate) use rows::{Batch, Epoch, FenceRefusal, Mutation, Table, key};
+pub(crate) use rows::{
+    AsChange, Batch, Change, CheckedBatch, EncodedBatch, Epoch, FenceRefusal, Key, Mutation, Table,
+    key,
+};
 // As `tidemill_store`.
 pub(crate) use store::{Done, LogEntry, LogStore, NodeStore, StateStore};
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tidemill_rows::Mutation;
+use tidemill_rows::{AsChange, Key};
 use tidemill_types::PartitionId;
 
 pub use self::{
@@ -93,19 +93,19 @@ impl StateStore {
         Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes all mutations, in this order, or none. To memory: it waits for the disk only when flushes
+    /// Writes all changes, in this order, or none. To memory: it waits for the disk only when flushes
     /// cannot keep up. Not durable before [`Self::flush`].
     ///
     /// # Errors
     /// [`StoreError::NoSpace`]: nothing was written, the same must be written when there is space. Any
     /// other error stops the store: a replica that skipped a batch would no longer equal the others.
-    pub fn write(&self, mutations: &[Mutation]) -> Result<(), StoreError> {
+    pub fn write<C: AsChange>(&self, changes: &[C]) -> Result<(), StoreError> {
         self.shared.stop.check()?;
         let bytes = {
             let current = self.shared.current.read();
             let current = current.unwrap_or_else(PoisonError::into_inner);
             current
-                .write(mutations)
+                .write(changes)
                 .map_err(|error| self.stop_unless_full(error))?
         };
         self.shared.recovery.succeeded();
@@ -142,7 +142,7 @@ impl StateStore {
         to: &[u8],
         limit: usize,
         reverse: bool,
-    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    ) -> Result<Vec<(Key, Bytes)>, StoreError> {
         self.view().scan(from, to, limit, reverse)
     }
 

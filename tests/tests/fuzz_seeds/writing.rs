@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tidemill_proto::{peer::v1 as peer, v1 as api};
 use tidemill_rows::{
-    Batch, Epoch, Fence, Hash, Mutation, Stored,
+    Batch, Epoch, Fence, Hash, Key, Mutation, Stored,
     journal::{JournalEntry, JournalHead, JournalRecord},
     table::{
         ErrorRow, ExecutionRow, ExecutionState, InputRow, LeaseRow, MessageRow, QueueRow, StepRow,
@@ -324,7 +324,7 @@ fn batch() -> Batch {
             },
             Mutation::Delete { key: key.clone() },
             Mutation::DeleteRange {
-                from: Bytes::from_static(b"\0\x01"),
+                from: Key::from(b"\0\x01"),
                 to: key,
             },
         ],
@@ -396,7 +396,7 @@ fn rows(seeds: &mut Vec<Seed>) {
         attachments: [("c".to_owned(), Bytes::from_static(b"d"))].into(),
         metadata: Bytes::from_static(b"{}"),
     };
-    let (_, entry, _) = JournalHead::default().append(record.clone(), HOME);
+    let (_, entry, _) = JournalHead::default().append(&record.as_new(), AT, HOME);
     for (name, bytes) in [
         ("StepRow", step_row().to_bytes()),
         ("ExecutionRow", execution.to_bytes()),
@@ -437,7 +437,7 @@ fn journal() -> String {
     let mut head = JournalHead::default();
     let mut lines = Vec::new();
     for _ in 0..3 {
-        let (_, row, next) = head.append(record(), HOME);
+        let (_, row, next) = head.append(&record().as_new(), AT, HOME);
         head = next;
         let row = JournalEntry::from_bytes(row).expect("we wrote it");
         let record = api::JournalRecord::decode(row.record.clone()).expect("the same fields");

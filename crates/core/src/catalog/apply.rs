@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidemill_rows::{
     Hash,
-    journal::kind,
+    journal::{NewRecord, kind},
     table::{
         FlowRow, FlowStatus, flow_by_name_key, flow_deletion_key, flow_key,
         flow_version_by_hash_prefix, flow_versions_prefix,
@@ -86,11 +86,15 @@ impl Catalog {
                 self.ledger
                     .put(flow_by_name_key(&name), Bytes::copy_from_slice(&id.0));
                 self.put_flow(id, &row);
-                self.record(id, kind::FLOW_CREATED, CLIENT, |record| {
-                    record.request_id.clone_from(&command.request_id);
-                    record.payload_hash = Some(hash);
-                    record.detail = name;
-                });
+                self.record(
+                    id,
+                    NewRecord {
+                        request_id: &command.request_id,
+                        payload_hash: Some(hash),
+                        detail: &name,
+                        ..NewRecord::of(kind::FLOW_CREATED, CLIENT)
+                    },
+                );
                 CatalogReply {
                     flow: id,
                     version: 0,
@@ -124,11 +128,15 @@ impl Catalog {
                     row.updated_at = now;
                     self.put_flow(id, &row);
                     let revision = row.revision;
-                    self.record(id, kind::FLOW_MODIFIED, CLIENT, |record| {
-                        record.request_id.clone_from(&command.request_id);
-                        record.payload_hash = Some(hash);
-                        record.number = revision;
-                    });
+                    self.record(
+                        id,
+                        NewRecord {
+                            request_id: &command.request_id,
+                            payload_hash: Some(hash),
+                            number: revision,
+                            ..NewRecord::of(kind::FLOW_MODIFIED, CLIENT)
+                        },
+                    );
                 }
                 CatalogReply {
                     flow: id,
@@ -173,10 +181,14 @@ impl Catalog {
             self.ledger.put(flow_deletion_key(id), Bytes::new());
             self.effects.push(CatalogEffect::HandOver(id));
         }
-        self.record(id, kind::FLOW_DELETED, CLIENT, |record| {
-            record.request_id = request_id.into();
-            record.detail = row.name;
-        });
+        self.record(
+            id,
+            NewRecord {
+                request_id,
+                detail: &row.name,
+                ..NewRecord::of(kind::FLOW_DELETED, CLIENT)
+            },
+        );
         let reply = CatalogReply {
             flow: id,
             version: 0,

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use tidemill_rows::{
-    journal::kind,
+    journal::{NewRecord, kind},
     table::{FlowRow, FlowStatus, flow_transition_key, flow_version_key},
 };
 use tidemill_types::FlowId;
@@ -235,10 +235,14 @@ impl Catalog {
     fn fail_start(&mut self, id: FlowId, row: &mut FlowRow, reason: String) {
         row.reason.clone_from(&reason);
         let version = row.active_version;
-        self.record(id, kind::FLOW_FAILED, SYSTEM, |record| {
-            record.version = version;
-            record.detail = reason;
-        });
+        self.record(
+            id,
+            NewRecord {
+                version,
+                detail: &reason,
+                ..NewRecord::of(kind::FLOW_FAILED, SYSTEM)
+            },
+        );
         self.begin_stopping(id, row, SYSTEM, "");
     }
 
@@ -293,10 +297,14 @@ impl Catalog {
             self.ledger.delete(flow_transition_key(id));
         }
         let version = row.active_version;
-        self.record(id, kind, actor, |record| {
-            record.version = version;
-            record.request_id = request_id.into();
-        });
+        self.record(
+            id,
+            NewRecord {
+                version,
+                request_id,
+                ..NewRecord::of(kind, actor)
+            },
+        );
         self.effects.push(CatalogEffect::StatusChanged(id));
     }
 }

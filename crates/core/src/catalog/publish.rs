@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidemill_rows::{
     Hash, Stored,
-    journal::kind,
+    journal::{NewRecord, kind},
     table::{FlowVersionRow, flow_version_by_hash_key, flow_version_key},
 };
 
@@ -66,11 +66,15 @@ impl Catalog {
                 );
                 self.put_flow(id, &row);
                 let number = row.latest_version;
-                self.record(id, kind::FLOW_PUBLISHED, CLIENT, |record| {
-                    record.request_id = request_id.into();
-                    record.version = number;
-                    record.payload_hash = Some(hash);
-                });
+                self.record(
+                    id,
+                    NewRecord {
+                        request_id,
+                        version: number,
+                        payload_hash: Some(hash),
+                        ..NewRecord::of(kind::FLOW_PUBLISHED, CLIENT)
+                    },
+                );
                 (row.latest_version, true)
             }
         };

@@ -1,6 +1,7 @@
 //! The catalog is given commands; replies, rows and journal are looked at.
 
 use tidemill_rows::{
+    Batch, Epoch,
     journal::{JournalEntry, JournalRecord},
     key::after_prefix,
 };
@@ -53,7 +54,9 @@ impl Bench {
     fn commit(&mut self) {
         if self.catalog.has_batch() {
             self.seq += 1;
-            let batch = self.catalog.take_batch(self.seq).expect("no damage");
+            let taken = self.catalog.take_batch(Epoch::default(), self.seq);
+            let batch = Batch::decode(taken.expect("no damage").into_bytes()).expect("a batch");
+            let batch = batch.mutations;
             self.rows.apply(&batch);
             self.catalog.applied(self.seq);
         }

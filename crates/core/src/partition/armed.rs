@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidemill_rows::{
     Stored,
-    journal::{JournalRecord, kind},
+    journal::{NewRecord, kind},
     key::after_prefix,
     table::{
         ArmedFlowRow, ExecutionState, PlanVersionRow, armed_flow_key, execution_of_by_flow_key,
@@ -141,14 +141,14 @@ impl Partition {
         };
         self.ledger
             .put(plan_version_key(id, command.version), version.to_bytes());
-        self.ledger.record(JournalRecord {
-            kind: kind::FLOW_ARMED.into(),
-            actor: SYSTEM.into(),
+        self.ledger.record(&NewRecord {
+            kind: kind::FLOW_ARMED,
+            actor: SYSTEM,
             flow: Some(id),
             version: command.version,
             payload_hash: Some(command.content_hash),
             number: command.activation,
-            ..JournalRecord::default()
+            ..NewRecord::default()
         });
         Ok(Ok(PartitionReply::Done { changed: true }))
     }
@@ -205,13 +205,13 @@ impl Partition {
         if changed {
             let version = row.version;
             self.put_armed(id, row);
-            self.ledger.record(JournalRecord {
-                kind: kind::FLOW_DISARMED.into(),
-                actor: SYSTEM.into(),
+            self.ledger.record(&NewRecord {
+                kind: kind::FLOW_DISARMED,
+                actor: SYSTEM,
                 flow: Some(id),
                 version,
                 number: command.activation,
-                ..JournalRecord::default()
+                ..NewRecord::default()
             });
         }
         if command.cancel_running {

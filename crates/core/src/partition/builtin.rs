@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tidemill_expression::Limits;
 use tidemill_rows::{
-    journal::kind,
+    journal::{NewRecord, kind},
     table::{ErrorRow, MessageRow, StepState, Timer, TimerKind, queue_key},
 };
 use tidemill_types::{StepId, Timestamp, limits::BUILTIN_STEPS_PER_COMMAND_MAX};
@@ -98,9 +98,13 @@ impl Partition {
                     step: id,
                     kind: TimerKind::Wait,
                 });
-                self.record_step(id, kind::STEP_STARTED, SYSTEM, |record| {
-                    record.number = due.as_millis().unsigned_abs();
-                });
+                self.record_step(
+                    id,
+                    NewRecord {
+                        number: due.as_millis().unsigned_abs(),
+                        ..NewRecord::of(kind::STEP_STARTED, SYSTEM)
+                    },
+                );
             }
             Err(reason) => self.fail_unreached(id, reason),
         }

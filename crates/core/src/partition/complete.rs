@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidemill_rows::{
     Stored,
-    journal::{kind, payload_hash},
+    journal::{NewRecord, kind, payload_hash},
     table::{ErrorRow, MessageRow, NodeStateRow, StepState, Timer, TimerKind, node_state_key},
 };
 use tidemill_types::{
@@ -222,9 +222,13 @@ impl Partition {
             step: id,
             kind: TimerKind::Retry,
         });
-        self.record_step(id, kind::STEP_REBOUND, actor, |record| {
-            record.number = after_ms
-        });
+        self.record_step(
+            id,
+            NewRecord {
+                number: after_ms,
+                ..NewRecord::of(kind::STEP_REBOUND, actor)
+            },
+        );
         CompletionStatus::Accepted
     }
 

@@ -6,7 +6,7 @@
 //! goes on where the old one was.
 
 use tidemill_rows::{
-    journal::kind,
+    journal::{NewRecord, kind},
     table::{EndingRow, ExecutionState, StepState, Timer, TimerKind},
 };
 use tidemill_types::{ExecutionId, StepId, Timestamp};
@@ -60,11 +60,15 @@ impl Partition {
                     kind: TimerKind::ExecutionTimeout,
                 });
             }
-            self.record_execution(id, kind::EXECUTION_ENDING, actor, |record| {
-                record.detail = state.as_str().into();
-                record.number = u64::from(live);
-                record.request_id = request_id.into();
-            });
+            self.record_execution(
+                id,
+                NewRecord {
+                    detail: state.as_str(),
+                    number: u64::from(live),
+                    request_id,
+                    ..NewRecord::of(kind::EXECUTION_ENDING, actor)
+                },
+            );
         }
         self.end_slice(id);
     }
@@ -146,7 +150,7 @@ impl Partition {
             step.ended_at = Some(now);
             step.due_at = None;
         });
-        self.record_step(step, kind::STEP_CANCELLED, actor, |_| {});
+        self.record_step(step, NewRecord::of(kind::STEP_CANCELLED, actor));
     }
 
     /// True when the execution is being ended: nothing begins in it.

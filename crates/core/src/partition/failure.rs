@@ -3,7 +3,7 @@
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tidemill_rows::{
-    journal::kind,
+    journal::{NewRecord, kind},
     table::{ErrorRow, MessageRow, StepState, Timer, TimerKind},
 };
 use tidemill_types::{
@@ -55,10 +55,14 @@ impl Partition {
                 step: id,
                 kind: TimerKind::Retry,
             });
-            self.record_step(id, kind::STEP_RETRY_SCHEDULED, actor, |record| {
-                record.detail = error.code;
-                record.number = delay_ms;
-            });
+            self.record_step(
+                id,
+                NewRecord {
+                    detail: &error.code,
+                    number: delay_ms,
+                    ..NewRecord::of(kind::STEP_RETRY_SCHEDULED, actor)
+                },
+            );
             return;
         }
         self.change_step(id, |step| {
@@ -113,7 +117,13 @@ impl Partition {
                     step.first_output = first;
                     step.outputs = 1;
                 });
-                self.record_step(id, kind::STEP_FAILED, actor, |record| record.detail = code);
+                self.record_step(
+                    id,
+                    NewRecord {
+                        detail: &code,
+                        ..NewRecord::of(kind::STEP_FAILED, actor)
+                    },
+                );
                 self.deliver(id, first, &routes);
             }
         }
@@ -133,7 +143,13 @@ impl Partition {
             step.due_at = None;
             step.error = Some(error);
         });
-        self.record_step(id, kind::STEP_DEAD, actor, |record| record.detail = code);
+        self.record_step(
+            id,
+            NewRecord {
+                detail: &code,
+                ..NewRecord::of(kind::STEP_DEAD, actor)
+            },
+        );
     }
 }
 

@@ -6,7 +6,7 @@
 //! on where the old one was. The flow's own row stays for a while: a late arm is refused by it.
 
 use tidemill_rows::{
-    journal::{JournalRecord, kind},
+    journal::{NewRecord, kind},
     key::after_prefix,
     table::{
         ArmedFlowRow, Timer, TimerKind, armed_flow_key, backfills_prefix,
@@ -116,11 +116,11 @@ impl Partition {
         self.ledger.delete(schedule_control_key(flow));
         self.ledger.delete(armed_flow_key(flow));
         self.flows.remove(&flow);
-        self.ledger.record(JournalRecord {
-            kind: kind::FLOW_FORGOTTEN.into(),
-            actor: SYSTEM.into(),
+        self.ledger.record(&NewRecord {
+            kind: kind::FLOW_FORGOTTEN,
+            actor: SYSTEM,
             flow: Some(flow),
-            ..JournalRecord::default()
+            ..NewRecord::default()
         });
         Ok(())
     }

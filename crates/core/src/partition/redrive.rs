@@ -1,7 +1,7 @@
 //! `Redrive`: dead steps run again, in the same execution, which goes on from there.
 
 use tidemill_rows::{
-    journal::kind,
+    journal::{NewRecord, kind},
     table::{ExecutionState, StepState, Timer, TimerKind},
 };
 use tidemill_types::StepId;
@@ -99,10 +99,14 @@ impl Partition {
             });
         }
         let count = steps.len() as u32;
-        self.record_execution(id, kind::EXECUTION_REDRIVEN, CLIENT, |record| {
-            record.request_id.clone_from(&request_id);
-            record.number = u64::from(count);
-        });
+        self.record_execution(
+            id,
+            NewRecord {
+                request_id: &request_id,
+                number: u64::from(count),
+                ..NewRecord::of(kind::EXECUTION_REDRIVEN, CLIENT)
+            },
+        );
         for step in steps {
             let step = StepId {
                 execution: id,
@@ -115,7 +119,7 @@ impl Partition {
                 step.rebounds = 0;
                 step.ended_at = None;
             });
-            self.record_step(step, kind::STEP_REDRIVEN, CLIENT, |_| {});
+            self.record_step(step, NewRecord::of(kind::STEP_REDRIVEN, CLIENT));
             self.enqueue(step);
         }
         self.remember(id, &request_id, fingerprint, count);

@@ -1,7 +1,7 @@
 //! Retention: a finished execution's rows go; its journal records stay.
 
 use tidemill_rows::{
-    journal::kind,
+    journal::{NewRecord, kind},
     table::{
         execution_by_flow_key, execution_key, execution_requests_prefix, message_key,
         messages_prefix, start_request_key, step_key, steps_prefix,
@@ -34,7 +34,7 @@ impl Partition {
             execution.row.messages,
         );
         let request_id = execution.row.request_id.clone();
-        self.record_execution(id, kind::EXECUTION_RETIRED, SYSTEM, |_| {});
+        self.record_execution(id, NewRecord::of(kind::EXECUTION_RETIRED, SYSTEM));
         for (key, _) in self
             .ledger
             .scan_prefix(rows, &execution_requests_prefix(id))?

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidemill_rows::{
     Hash, Stored,
-    journal::{kind, payload_hash},
+    journal::{NewRecord, kind, payload_hash},
     table::{
         ExecutionRow, ExecutionState, InputRow, MessageRow, RequestRow, Timer, TimerKind,
         execution_by_flow_key, start_request_key,
@@ -171,10 +171,14 @@ impl Partition {
         } else {
             CLIENT
         };
-        self.record_execution(id, kind::EXECUTION_STARTED, actor, |record| {
-            record.request_id = begin.request_id;
-            record.payload_hash = Some(message_hash);
-        });
+        self.record_execution(
+            id,
+            NewRecord {
+                request_id: &begin.request_id,
+                payload_hash: Some(message_hash),
+                ..NewRecord::of(kind::EXECUTION_STARTED, actor)
+            },
+        );
         for root in roots {
             let input = InputRow {
                 message: number,

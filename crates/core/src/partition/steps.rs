@@ -3,7 +3,7 @@
 
 use tidemill_rows::{
     Stored,
-    journal::kind,
+    journal::{NewRecord, kind},
     table::{
         ErrorRow, ExecutionState, InputRow, QueueRow, StepRow, StepState, Timer, TimerKind,
         queue_key,
@@ -43,9 +43,13 @@ impl Partition {
         execution.steps_changed.insert(step.step);
         self.unwritten_bytes += STEP_BYTES;
         self.touch(id);
-        self.record_step(step, kind::STEP_SCHEDULED, SYSTEM, |record| {
-            record.number = u64::from(from)
-        });
+        self.record_step(
+            step,
+            NewRecord {
+                number: u64::from(from),
+                ..NewRecord::of(kind::STEP_SCHEDULED, SYSTEM)
+            },
+        );
         self.enqueue(step);
     }
 
@@ -87,9 +91,13 @@ impl Partition {
             step.first_output = first_output;
             step.outputs = outputs;
         });
-        self.record_step(id, kind::STEP_SUCCEEDED, actor, |record| {
-            record.number = u64::from(outputs)
-        });
+        self.record_step(
+            id,
+            NewRecord {
+                number: u64::from(outputs),
+                ..NewRecord::of(kind::STEP_SUCCEEDED, actor)
+            },
+        );
     }
 
     /// Takes a step out of wherever it waits: queue, lease or timer.
@@ -195,10 +203,14 @@ impl Partition {
             ExecutionState::TimedOut => kind::EXECUTION_TIMED_OUT,
             ExecutionState::Running => unreachable!("an execution does not end as running"),
         };
-        self.record_execution(id, kind, actor, |record| {
-            record.detail = reason.into();
-            record.request_id = request_id.into();
-        });
+        self.record_execution(
+            id,
+            NewRecord {
+                detail: reason,
+                request_id,
+                ..NewRecord::of(kind, actor)
+            },
+        );
     }
 }
 

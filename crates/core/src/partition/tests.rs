@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidemill_rows::{
-    Hash, Stored,
+    Batch, Epoch, Hash, Mutation, Stored,
     journal::{JournalEntry, JournalRecord},
     table::{
         ErrorRow, ExecutionRow, ExecutionState, MessageRow, StepRow, StepState, execution_key,
@@ -118,7 +118,12 @@ impl Bench {
         if self.partition.has_batch() {
             self.seq += 1;
             let said = self.partition.batch_bytes();
-            let batch = self.partition.take_batch(self.seq).expect("no damage");
+            let taken = self.partition.take_batch(Epoch::default(), self.seq);
+            let taken = taken.expect("no damage");
+            let rows = taken.rows();
+            let batch = Batch::decode(taken.into_bytes()).expect("a batch");
+            let batch = batch.mutations;
+            assert_eq!(batch.len(), rows);
             self.batch_rows_max = self.batch_rows_max.max(batch.len());
             let bytes: usize = batch
                 .iter()

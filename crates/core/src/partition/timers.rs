@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use tidemill_rows::{
-    journal::kind,
+    journal::{NewRecord, kind},
     key::{self, Table, after_prefix},
     table::{ExecutionState, StepState, Timer, TimerKind, timer_key, timer_key_in, timer_of_key},
 };
@@ -137,7 +137,7 @@ impl Partition {
         let end = after_prefix(&prefix).expect("a table's prefix is not all 0xff");
         let boundary = self.timers.boundary;
         let from = if boundary.due == Timestamp(i64::MIN) {
-            key::start(partition, Table::Timer, 0).freeze()
+            key::start(partition, Table::Timer).freeze()
         } else {
             timer_key_in(partition, &boundary)
         };
@@ -189,7 +189,7 @@ impl Partition {
                         step.state = StepState::Pending;
                         step.due_at = None;
                     });
-                    self.record_step(timer.step, kind::STEP_RESUMED, SYSTEM, |_| {});
+                    self.record_step(timer.step, NewRecord::of(kind::STEP_RESUMED, SYSTEM));
                     self.enqueue(timer.step);
                 }
             }

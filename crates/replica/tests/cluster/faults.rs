@@ -46,7 +46,7 @@ impl Writer {
                 seq += 1;
                 let value = self.next_value;
                 self.next_value += 1;
-                let proposal = group.propose(epoch, batch(GROUP, epoch, seq, name, value));
+                let proposal = group.propose(batch(GROUP, epoch, seq, name, value));
                 in_flight.push_back((name, value, proposal));
                 name += 1;
             }
@@ -75,7 +75,7 @@ impl Writer {
     /// Everything acknowledged is there, and there is no gap: nothing was applied to other state than it
     /// was decided on.
     fn check(&self, rows: &[(Vec<u8>, Vec<u8>)]) {
-        let prefix = row_key(GROUP, 0).slice(..3);
+        let prefix = row_key(GROUP, 0)[..3].to_vec();
         let mut found = Vec::new();
         for (key, value) in rows.iter().filter(|(key, _)| key.starts_with(&prefix)) {
             let name = u64::from_be_bytes(key[3..].try_into().expect("8 bytes"));
@@ -90,7 +90,7 @@ impl Writer {
 }
 
 fn next_row(group: &Group) -> u64 {
-    let prefix = row_key(GROUP, 0).slice(..3);
+    let prefix = row_key(GROUP, 0)[..3].to_vec();
     let state = rows(&group.state());
     let rows = state.iter().filter(|(key, _)| key.starts_with(&prefix));
     rows.count() as u64

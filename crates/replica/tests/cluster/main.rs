@@ -93,7 +93,9 @@ async fn only_batches_decided_on_this_state_are_applied() {
         Err(ReadError::NotLeader { .. })
     ));
     let rows = replicas_are_equal(&nodes, GROUP).await;
-    let row = rows.iter().find(|(key, _)| *key == node::row_key(GROUP, 1));
+    let row = rows
+        .iter()
+        .find(|(key, _)| **key == *node::row_key(GROUP, 1));
     assert_eq!(row.expect("row").1, 4_u64.to_be_bytes());
     replicas_are_equal(&nodes, PartitionId::CATALOG).await;
     drop((group, follower));

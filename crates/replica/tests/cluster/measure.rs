@@ -50,7 +50,7 @@ async fn throughput(nodes: &[Node], in_flight_max: usize, count: u64) {
             proposal.await.expect("committed");
             times.push(at.elapsed());
         }
-        let proposal = group.propose(epoch, batch(GROUP, epoch, seq, seq, seq));
+        let proposal = group.propose(batch(GROUP, epoch, seq, seq, seq));
         in_flight.push_back((proposal, Instant::now()));
     }
     for (proposal, at) in in_flight {

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use tidemill_proto::peer::v1::{StatusRequest, peer_service_client::PeerServiceClient};
 use tidemill_replica::{ChangeError, Member, SnapshotPolicy, StartError};
-use tidemill_types::{NodeId, PartitionId};
+use tidemill_rows::{BatchWriter, Change};
+use tidemill_types::{NodeId, PartitionId, Timestamp};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -300,14 +301,13 @@ async fn what_cannot_be_applied_is_not_proposed() {
     let group = node.group(GROUP);
     leadership(&group, |l| l.is_self).await;
     let epoch = group.start_epoch().await.expect("epoch");
-    for bytes in [
-        bytes::Bytes::from_static(b"no batch"),
-        node::batch(GROUP, tidemill_rows::Epoch::default(), 1, 1, 1),
-        bytes::Bytes::from(vec![0; 21 << 20]),
-    ] {
-        let error = group.propose(epoch, bytes).await.expect_err("refused");
-        assert_eq!(error.class(), tidemill_types::ErrorClass::Invalid);
-    }
+    let mut large = BatchWriter::new(epoch, 1, Timestamp(1), 1, 0);
+    large.push(Change::Put {
+        key: b"key",
+        value: &vec![0; 21 << 20],
+    });
+    let error = group.propose(large.finish()).await.expect_err("refused");
+    assert_eq!(error.class(), tidemill_types::ErrorClass::Invalid);
     propose(&group, epoch, 1, 1, 1).await.expect("still works");
     drop(group);
     node.stop().await;

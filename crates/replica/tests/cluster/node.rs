@@ -8,7 +8,7 @@ use tidemill_replica::{
     Committed, Group, Leadership, Member, ProposeError, Replica, ReplicaConfig, SnapshotPolicy,
     StartError,
 };
-use tidemill_rows::{Batch, Epoch, Mutation, Table, key};
+use tidemill_rows::{Batch, EncodedBatch, Epoch, Key, Mutation, Table, key};
 use tidemill_store::{NodeStore, StateStore, StoreIdentity, StoreOptions};
 use tidemill_types::{NodeId, PartitionId, Timestamp};
 use tokio::time::timeout;
@@ -149,13 +149,13 @@ pub async fn leader(nodes: &[Node], id: PartitionId) -> usize {
     futures::future::select_all(waits).await.0
 }
 
-pub fn row_key(id: PartitionId, name: u64) -> Bytes {
-    let mut key = key::start(id, Table::Execution, 8).to_vec();
-    key.extend(name.to_be_bytes());
-    key.into()
+pub fn row_key(id: PartitionId, name: u64) -> Key {
+    let mut key = key::start(id, Table::Execution);
+    key.put_u64(name);
+    key.freeze()
 }
 
-pub fn batch(id: PartitionId, epoch: Epoch, seq: u64, name: u64, value: u64) -> Bytes {
+pub fn batch(id: PartitionId, epoch: Epoch, seq: u64, name: u64, value: u64) -> EncodedBatch {
     Batch {
         epoch,
         seq,
@@ -165,7 +165,7 @@ pub fn batch(id: PartitionId, epoch: Epoch, seq: u64, name: u64, value: u64) -> 
             value: Bytes::copy_from_slice(&value.to_be_bytes()),
         }],
     }
-    .encode()
+    .encoded()
 }
 
 pub async fn propose(
@@ -175,7 +175,7 @@ pub async fn propose(
     name: u64,
     value: u64,
 ) -> Result<Committed, ProposeError> {
-    let proposal = group.propose(epoch, batch(group.id(), epoch, seq, name, value));
+    let proposal = group.propose(batch(group.id(), epoch, seq, name, value));
     timeout(PATIENCE, proposal).await.expect("outcome in time")
 }
 

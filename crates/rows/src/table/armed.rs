@@ -1,6 +1,6 @@
 //! Tables 0x2b (armed flows), 0x2c (plan versions), 0x23 (node state), 0x24 (requests), 0x2d (quarantine).
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use tidemill_types::{ExecutionId, FlowId, PartitionId, Timestamp};
 
 use crate::{
@@ -78,7 +78,7 @@ stored! {
 /// The key of an armed flow.
 #[must_use]
 pub fn armed_flow_key(flow: FlowId) -> Key {
-    let mut key = key::start(flow.partition(), Table::ArmedFlow, 16);
+    let mut key = key::start(flow.partition(), Table::ArmedFlow);
     key.put_slice(&flow.0);
     key.freeze()
 }
@@ -86,7 +86,7 @@ pub fn armed_flow_key(flow: FlowId) -> Key {
 /// The key of a plan version.
 #[must_use]
 pub fn plan_version_key(flow: FlowId, version: u32) -> Key {
-    let mut key = key::start(flow.partition(), Table::PlanVersion, 20);
+    let mut key = key::start(flow.partition(), Table::PlanVersion);
     key.put_slice(&flow.0);
     key.put_u32(version);
     key.freeze()
@@ -95,7 +95,7 @@ pub fn plan_version_key(flow: FlowId, version: u32) -> Key {
 /// First bytes of the keys of a flow's versions.
 #[must_use]
 pub fn plan_versions_prefix(flow: FlowId) -> Key {
-    let mut key = key::start(flow.partition(), Table::PlanVersion, 16);
+    let mut key = key::start(flow.partition(), Table::PlanVersion);
     key.put_slice(&flow.0);
     key.freeze()
 }
@@ -103,7 +103,7 @@ pub fn plan_versions_prefix(flow: FlowId) -> Key {
 /// First bytes of the keys of the states of a flow's nodes.
 #[must_use]
 pub fn node_states_prefix(flow: FlowId) -> Key {
-    let mut key = key::start(flow.partition(), Table::NodeState, 16);
+    let mut key = key::start(flow.partition(), Table::NodeState);
     key.put_slice(&flow.0);
     key.freeze()
 }
@@ -111,7 +111,7 @@ pub fn node_states_prefix(flow: FlowId) -> Key {
 /// The key of a node's state.
 #[must_use]
 pub fn node_state_key(flow: FlowId, node: &str) -> Key {
-    let mut key = key::start(flow.partition(), Table::NodeState, 16 + node.len());
+    let mut key = key::start(flow.partition(), Table::NodeState);
     key.put_slice(&flow.0);
     key.put_slice(node.as_bytes());
     key.freeze()
@@ -120,7 +120,7 @@ pub fn node_state_key(flow: FlowId, node: &str) -> Key {
 /// The key of a request id that started an execution.
 #[must_use]
 pub fn start_request_key(partition: PartitionId, request_id: &str) -> Key {
-    let mut key = key::start(partition, Table::Request, 1 + request_id.len());
+    let mut key = key::start(partition, Table::Request);
     key.put_u8(0);
     key.put_slice(request_id.as_bytes());
     key.freeze()
@@ -129,7 +129,7 @@ pub fn start_request_key(partition: PartitionId, request_id: &str) -> Key {
 /// The key of a request id that changed an execution; it goes when the execution goes.
 #[must_use]
 pub fn execution_request_key(execution: ExecutionId, request_id: &str) -> Key {
-    let mut key = key::start(execution.partition(), Table::Request, 17 + request_id.len());
+    let mut key = key::start(execution.partition(), Table::Request);
     key.put_u8(1);
     key.put_slice(&execution.0);
     key.put_slice(request_id.as_bytes());
@@ -145,7 +145,7 @@ pub fn execution_requests_prefix(execution: ExecutionId) -> Key {
 /// The key of a quarantined command.
 #[must_use]
 pub fn quarantine_key(partition: PartitionId, digest: Hash) -> Key {
-    let mut key = key::start(partition, Table::Quarantine, 32);
+    let mut key = key::start(partition, Table::Quarantine);
     key.put_slice(&digest.0);
     key.freeze()
 }

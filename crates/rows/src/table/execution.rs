@@ -1,6 +1,5 @@
 //! Table 0x20: executions. Key: execution id.
 
-use bytes::BufMut;
 use tidemill_types::{ExecutionId, FlowId, Timestamp};
 
 use crate::{
@@ -102,7 +101,7 @@ stored! {
 /// The key of an execution.
 #[must_use]
 pub fn execution_key(id: ExecutionId) -> Key {
-    let mut key = key::start(id.partition(), Table::Execution, 16);
+    let mut key = key::start(id.partition(), Table::Execution);
     key.put_slice(&id.0);
     key.freeze()
 }
@@ -116,7 +115,7 @@ pub fn execution_of_key(key: &[u8]) -> Option<ExecutionId> {
 /// Table 0x2a: executions of a flow by id, which is by time. Value: the state's number, one byte.
 #[must_use]
 pub fn execution_by_flow_key(flow: FlowId, id: ExecutionId) -> Key {
-    let mut key = key::start(id.partition(), Table::ExecutionByFlow, 32);
+    let mut key = key::start(id.partition(), Table::ExecutionByFlow);
     key.put_slice(&flow.0);
     key.put_slice(&id.0);
     key.freeze()
@@ -134,7 +133,7 @@ pub fn execution_of_by_flow_key(key: &[u8]) -> Option<ExecutionId> {
 /// First bytes of the keys in table 0x2a of one flow.
 #[must_use]
 pub fn executions_of_flow_prefix(flow: FlowId) -> Key {
-    let mut key = key::start(flow.partition(), Table::ExecutionByFlow, 16);
+    let mut key = key::start(flow.partition(), Table::ExecutionByFlow);
     key.put_slice(&flow.0);
     key.freeze()
 }

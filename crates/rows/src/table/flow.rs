@@ -1,10 +1,10 @@
 //! Tables 0x10 to 0x14 and 0x24, 0x25 of the catalog: flows, versions, request ids.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, Bytes};
 use tidemill_types::{FlowId, PartitionId, Timestamp};
 
 use crate::{
-    key::{self, Key, Table},
+    key::{self, Key, KeyWriter, Table},
     wire::{Hash, stored, stored_enum},
 };
 
@@ -80,8 +80,8 @@ stored! {
     }
 }
 
-fn of_flow(flow: FlowId, table: Table, room: usize) -> bytes::BytesMut {
-    let mut key = key::start(PartitionId::CATALOG, table, 16 + room);
+fn of_flow(flow: FlowId, table: Table) -> KeyWriter {
+    let mut key = key::start(PartitionId::CATALOG, table);
     key.put_slice(&flow.0);
     key
 }
@@ -89,7 +89,7 @@ fn of_flow(flow: FlowId, table: Table, room: usize) -> bytes::BytesMut {
 /// The key of a flow.
 #[must_use]
 pub fn flow_key(flow: FlowId) -> Key {
-    of_flow(flow, Table::Flow, 0).freeze()
+    of_flow(flow, Table::Flow).freeze()
 }
 
 /// The flow in a key that begins with one.
@@ -104,7 +104,7 @@ pub fn flow_of_key(key: &[u8]) -> Option<FlowId> {
 /// The key of a name. Value: the flow's id, 16 bytes.
 #[must_use]
 pub fn flow_by_name_key(name: &str) -> Key {
-    let mut key = key::start(PartitionId::CATALOG, Table::FlowByName, name.len());
+    let mut key = key::start(PartitionId::CATALOG, Table::FlowByName);
     key.put_slice(name.as_bytes());
     key.freeze()
 }
@@ -112,7 +112,7 @@ pub fn flow_by_name_key(name: &str) -> Key {
 /// The key of a version.
 #[must_use]
 pub fn flow_version_key(flow: FlowId, version: u32) -> Key {
-    let mut key = of_flow(flow, Table::FlowVersion, 4);
+    let mut key = of_flow(flow, Table::FlowVersion);
     key.put_u32(version);
     key.freeze()
 }
@@ -120,7 +120,7 @@ pub fn flow_version_key(flow: FlowId, version: u32) -> Key {
 /// First bytes of the keys of a flow's versions.
 #[must_use]
 pub fn flow_versions_prefix(flow: FlowId) -> Key {
-    of_flow(flow, Table::FlowVersion, 0).freeze()
+    of_flow(flow, Table::FlowVersion).freeze()
 }
 
 /// The version in a key of the version table.
@@ -134,7 +134,7 @@ pub fn version_of_key(key: &[u8]) -> Option<u32> {
 /// The key of a content hash. Value: the version, 4 bytes, big-endian.
 #[must_use]
 pub fn flow_version_by_hash_key(flow: FlowId, hash: Hash) -> Key {
-    let mut key = of_flow(flow, Table::FlowVersionByHash, 32);
+    let mut key = of_flow(flow, Table::FlowVersionByHash);
     key.put_slice(&hash.0);
     key.freeze()
 }
@@ -142,25 +142,25 @@ pub fn flow_version_by_hash_key(flow: FlowId, hash: Hash) -> Key {
 /// First bytes of the keys of a flow's content hashes.
 #[must_use]
 pub fn flow_version_by_hash_prefix(flow: FlowId) -> Key {
-    of_flow(flow, Table::FlowVersionByHash, 0).freeze()
+    of_flow(flow, Table::FlowVersionByHash).freeze()
 }
 
 /// The key of a flow that is starting or stopping. Value: empty.
 #[must_use]
 pub fn flow_transition_key(flow: FlowId) -> Key {
-    of_flow(flow, Table::FlowTransition, 0).freeze()
+    of_flow(flow, Table::FlowTransition).freeze()
 }
 
 /// The key of a deleted flow whose home partition was not told yet. Value: empty.
 #[must_use]
 pub fn flow_deletion_key(flow: FlowId) -> Key {
-    of_flow(flow, Table::FlowDeletion, 0).freeze()
+    of_flow(flow, Table::FlowDeletion).freeze()
 }
 
 /// The key of a request id.
 #[must_use]
 pub fn catalog_request_key(request_id: &str) -> Key {
-    let mut key = key::start(PartitionId::CATALOG, Table::Request, request_id.len());
+    let mut key = key::start(PartitionId::CATALOG, Table::Request);
     key.put_slice(request_id.as_bytes());
     key.freeze()
 }
@@ -168,11 +168,7 @@ pub fn catalog_request_key(request_id: &str) -> Key {
 /// The key by which a request id is forgotten: expiry in microseconds, then the id. Value: empty.
 #[must_use]
 pub fn catalog_request_expiry_key(at: Timestamp, request_id: &str) -> Key {
-    let mut key = key::start(
-        PartitionId::CATALOG,
-        Table::RequestExpiry,
-        8 + request_id.len(),
-    );
+    let mut key = key::start(PartitionId::CATALOG, Table::RequestExpiry);
     key.put_u64(at.0.max(0) as u64);
     key.put_slice(request_id.as_bytes());
     key.freeze()

@@ -1,11 +1,10 @@
 //! Tables 0x2e (schedules), 0x2f (occurrences), 0x30 (what people did to schedules) and 0x31
 //! (backfills): when a flow is due next, and what became of each time that it was due.
 
-use bytes::{BufMut, BytesMut};
 use tidemill_types::{ExecutionId, FlowId, Timestamp};
 
 use crate::{
-    key::{self, Key, Table},
+    key::{self, Key, KeyWriter, Table},
     wire::{Hash, stored, stored_enum},
 };
 
@@ -152,7 +151,7 @@ stored! {
 /// The key of a flow's schedule.
 #[must_use]
 pub fn schedule_key(flow: FlowId) -> Key {
-    let mut key = key::start(flow.partition(), Table::Schedule, 16);
+    let mut key = key::start(flow.partition(), Table::Schedule);
     key.put_slice(&flow.0);
     key.freeze()
 }
@@ -161,7 +160,7 @@ pub fn schedule_key(flow: FlowId) -> Key {
 /// comes first: both together name it.
 #[must_use]
 pub fn occurrence_key(flow: FlowId, at: Timestamp, nominal: Timestamp) -> Key {
-    let mut key = key::start(flow.partition(), Table::Occurrence, 32);
+    let mut key = key::start(flow.partition(), Table::Occurrence);
     key.put_slice(&flow.0);
     key.put_u64((at.0 as u64) ^ (1 << 63));
     key.put_u64((nominal.0 as u64) ^ (1 << 63));
@@ -176,7 +175,7 @@ pub fn manual_occurrence_key(
     nominal: Timestamp,
     request: [u8; 8],
 ) -> Key {
-    let mut key = BytesMut::from(occurrence_key(flow, at, nominal).as_ref());
+    let mut key = KeyWriter::after(occurrence_key(flow, at, nominal));
     key.put_u8(OccurrenceKind::Manual as u8);
     key.put_slice(&request);
     key.freeze()
@@ -186,7 +185,7 @@ pub fn manual_occurrence_key(
 /// often it is backfilled, so that none is run twice.
 #[must_use]
 pub fn backfill_occurrence_key(flow: FlowId, at: Timestamp, nominal: Timestamp) -> Key {
-    let mut key = BytesMut::from(occurrence_key(flow, at, nominal).as_ref());
+    let mut key = KeyWriter::after(occurrence_key(flow, at, nominal));
     key.put_u8(OccurrenceKind::Backfill as u8);
     key.freeze()
 }
@@ -194,7 +193,7 @@ pub fn backfill_occurrence_key(flow: FlowId, at: Timestamp, nominal: Timestamp) 
 /// The key of what people did to a flow's schedule.
 #[must_use]
 pub fn schedule_control_key(flow: FlowId) -> Key {
-    let mut key = key::start(flow.partition(), Table::ScheduleControl, 16);
+    let mut key = key::start(flow.partition(), Table::ScheduleControl);
     key.put_slice(&flow.0);
     key.freeze()
 }
@@ -202,7 +201,7 @@ pub fn schedule_control_key(flow: FlowId) -> Key {
 /// The key of a backfill: its request id names it.
 #[must_use]
 pub fn backfill_key(flow: FlowId, request_id: &str) -> Key {
-    let mut key = BytesMut::from(backfills_prefix(flow).as_ref());
+    let mut key = KeyWriter::after(backfills_prefix(flow));
     key.put_slice(request_id.as_bytes());
     key.freeze()
 }
@@ -210,7 +209,7 @@ pub fn backfill_key(flow: FlowId, request_id: &str) -> Key {
 /// First bytes of the keys of a flow's backfills.
 #[must_use]
 pub fn backfills_prefix(flow: FlowId) -> Key {
-    let mut key = key::start(flow.partition(), Table::Backfill, 16 + 64);
+    let mut key = key::start(flow.partition(), Table::Backfill);
     key.put_slice(&flow.0);
     key.freeze()
 }
@@ -224,7 +223,7 @@ pub fn request_of_backfill_key(key: &[u8]) -> Option<String> {
 /// First bytes of the keys of a flow's occurrences.
 #[must_use]
 pub fn occurrences_prefix(flow: FlowId) -> Key {
-    let mut key = key::start(flow.partition(), Table::Occurrence, 16);
+    let mut key = key::start(flow.partition(), Table::Occurrence);
     key.put_slice(&flow.0);
     key.freeze()
 }

@@ -1,6 +1,6 @@
 //! Table 0x21: steps. Key: execution id, step number (4 bytes, big-endian).
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use tidemill_types::{ExecutionId, StepId, Timestamp};
 
 use crate::{
@@ -109,7 +109,7 @@ pub fn steps_prefix(execution: ExecutionId) -> Key {
 
 /// A key of an execution's own table: execution id and number.
 pub(crate) fn numbered(execution: ExecutionId, table: Table, number: u32) -> Key {
-    let mut key = key::start(execution.partition(), table, 20);
+    let mut key = key::start(execution.partition(), table);
     key.put_slice(&execution.0);
     key.put_u32(number);
     key.freeze()
@@ -117,7 +117,7 @@ pub(crate) fn numbered(execution: ExecutionId, table: Table, number: u32) -> Key
 
 /// First bytes of the keys of one execution in a table.
 pub(crate) fn of_execution(execution: ExecutionId, table: Table) -> Key {
-    let mut key = key::start(execution.partition(), table, 16);
+    let mut key = key::start(execution.partition(), table);
     key.put_slice(&execution.0);
     key.freeze()
 }

@@ -2,7 +2,7 @@
 //! kind (1 byte). Value: empty. All that waits is ordered by when it is due, so that a leader reads
 //! the near future only.
 
-use bytes::{Buf, BufMut};
+use bytes::Buf;
 use tidemill_types::{ExecutionId, PartitionId, StepId, Timestamp};
 
 use crate::key::{self, Key, Table};
@@ -62,7 +62,7 @@ pub fn timer_key(timer: &Timer) -> Key {
 /// Its key in a partition, whatever its execution's id says: a place to read from.
 #[must_use]
 pub fn timer_key_in(partition: PartitionId, timer: &Timer) -> Key {
-    let mut key = key::start(partition, Table::Timer, 29);
+    let mut key = key::start(partition, Table::Timer);
     key.put_u64(ordered(timer.due));
     key.put_slice(&timer.step.execution.0);
     key.put_u32(timer.step.step);

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use bytes::BufMut;
 use tidemill_types::{ExecutionId, FlowId, StepId, Timestamp};
 
 use super::step::{numbered, of_execution};
@@ -65,7 +64,7 @@ pub fn lease_key(step: StepId) -> Key {
 /// The key of the `arrival`-th message at a `join: all` node. Value: an `InputRow`.
 #[must_use]
 pub fn join_key(execution: ExecutionId, node: u32, arrival: u32) -> Key {
-    let mut key = key::start(execution.partition(), Table::Join, 24);
+    let mut key = key::start(execution.partition(), Table::Join);
     key.put_slice(&execution.0);
     key.put_u32(node);
     key.put_u32(arrival);

@@ -14,7 +14,7 @@ use std::{
 use futures::future::BoxFuture;
 use tidemill_core::{Damage, Rejection};
 use tidemill_replica::ProposeError;
-use tidemill_rows::{Batch, Epoch};
+use tidemill_rows::Epoch;
 use tidemill_types::{
     ErrorClass, Timestamp,
     limits::{BATCH_BYTES_MAX, BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX, MAILBOX_COMMANDS_MAX},
@@ -296,37 +296,29 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
             return Ok(());
         }
         let sent = self.pace.sent(self.decider.batch_len(), in_flight, now);
-        let (seq, time) = (self.seq + 1, self.decider.now());
+        let seq = self.seq + 1;
         let taken = catch_unwind(AssertUnwindSafe(|| {
-            let mutations = self.decider.take_batch(seq)?;
-            Ok::<_, Damage>((mutations, self.decider.take_effects()))
+            let batch = self.decider.take_batch(self.epoch, seq)?;
+            Ok::<_, Damage>((batch, self.decider.take_effects()))
         }));
-        let (mutations, effects) = match taken {
+        let (batch, effects) = match taken {
             Ok(Ok(taken)) => taken,
             Ok(Err(damage)) => return Err(End::Damaged(damage)),
             Err(panic) => return Err(panicked("take_batch", &*panic)),
         };
         self.seq = seq;
-        let rows = mutations.len();
-        let bytes = Batch {
-            epoch: self.epoch,
-            seq,
-            time,
-            mutations,
-        }
-        .encode();
         let counts = &self.actor.counts;
         counts.proposed.add(1);
         counts.batch_commands.observe(self.batch_commands as f64);
-        counts.batch_rows.observe(rows as f64);
-        counts.batch_bytes.observe(bytes.len() as f64);
+        counts.batch_rows.observe(batch.rows() as f64);
+        counts.batch_bytes.observe(batch.bytes().len() as f64);
         self.batch_commands = 0;
         self.batches_in_flight += 1;
         self.in_flight.push_back(InFlight {
             outcome: Outcome::Batch {
                 seq,
                 sent,
-                done: self.actor.log.propose(self.epoch, bytes),
+                done: self.actor.log.propose(batch),
             },
             waiting: std::mem::take(&mut self.waiting),
             effects,

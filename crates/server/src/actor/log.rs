@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tidemill_core::{Rows, RowsError};
 use tidemill_replica::{Committed, Group, Leadership, ProposeError, ReadError, StoppedGroup};
-use tidemill_rows::{Epoch, Key};
+use tidemill_rows::{EncodedBatch, Epoch, Key};
 use tidemill_store::{StateStore, StateView, StoreError};
 use tidemill_types::PartitionId;
 use tokio::sync::watch;
@@ -24,11 +24,7 @@ pub trait GroupLog: Send + Sync + 'static {
     /// Commits the start of a new epoch and waits until it is applied here.
     fn start_epoch(&self) -> BoxFuture<'static, Result<Epoch, ProposeError>>;
     /// Queues a batch; the order of calls is the order in the log.
-    fn propose(
-        &self,
-        epoch: Epoch,
-        batch: Bytes,
-    ) -> BoxFuture<'static, Result<Committed, ProposeError>>;
+    fn propose(&self, batch: EncodedBatch) -> BoxFuture<'static, Result<Committed, ProposeError>>;
     /// Returns when everything acknowledged before the call is applied here.
     fn read_barrier(&self) -> BoxFuture<'static, Result<(), ReadError>>;
     /// The rows as they are applied, always the newest.
@@ -66,13 +62,9 @@ impl GroupLog for ReplicaLog {
         Box::pin(async move { group.start_epoch().await })
     }
 
-    fn propose(
-        &self,
-        epoch: Epoch,
-        batch: Bytes,
-    ) -> BoxFuture<'static, Result<Committed, ProposeError>> {
+    fn propose(&self, batch: EncodedBatch) -> BoxFuture<'static, Result<Committed, ProposeError>> {
         // Outside of the future: the call, not the first poll, gives the batch its place.
-        Box::pin(self.group.propose(epoch, batch))
+        Box::pin(self.group.propose(batch))
     }
 
     fn read_barrier(&self) -> BoxFuture<'static, Result<(), ReadError>> {
@@ -112,7 +104,7 @@ impl GroupLog for StoppedGroup {
         Box::pin(std::future::ready(Err(ProposeError::Stopped { reason })))
     }
 
-    fn propose(&self, _: Epoch, _: Bytes) -> BoxFuture<'static, Result<Committed, ProposeError>> {
+    fn propose(&self, _: EncodedBatch) -> BoxFuture<'static, Result<Committed, ProposeError>> {
         let reason = self.reason().to_owned();
         Box::pin(std::future::ready(Err(ProposeError::Stopped { reason })))
     }

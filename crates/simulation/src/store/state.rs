@@ -7,7 +7,7 @@ use tidemill_core::{Rows as _, memory::MemoryRows};
 use tidemill_types::PartitionId;
 
 use super::{FailStop, disk::Disk};
-use crate::{Mutation, StoreError, Table, key, options::Planted, run};
+use crate::{AsChange, Key, Mutation, StoreError, Table, key, options::Planted, run};
 
 /// The state of one group; clones are the same state.
 #[derive(Clone)]
@@ -31,16 +31,20 @@ impl StateStore {
         self.disk.read_rows(self.group, |rows, _| read(rows))
     }
 
-    pub fn write(&self, mutations: &[Mutation]) -> Result<(), StoreError> {
+    pub fn write<C: AsChange>(&self, changes: &[C]) -> Result<(), StoreError> {
         self.stop.check()?;
+        let mutations = changes
+            .iter()
+            .map(|change| change.as_change().to_mutation());
+        let mutations: Vec<_> = mutations.collect();
         if run::planted(Planted::MembersNotUpdated) {
             let members = members_key(self.group);
             let is_known = self.get(&members)?.is_some();
-            let kept = |mutation: &&Mutation| !is_known || *mutation.key() != members;
-            let kept: Vec<_> = mutations.iter().filter(kept).cloned().collect();
+            let kept = |mutation: &Mutation| !is_known || *mutation.key() != members;
+            let kept: Vec<_> = mutations.into_iter().filter(kept).collect();
             return self.stop_unless_full(self.disk.write_rows(self.group, &kept));
         }
-        self.stop_unless_full(self.disk.write_rows(self.group, mutations))
+        self.stop_unless_full(self.disk.write_rows(self.group, &mutations))
     }
 
     #[allow(clippy::unnecessary_wraps)] // as the real one
@@ -71,7 +75,7 @@ impl StateStore {
         self.flush()?;
         let mut copy = self.rows(MemoryRows::clone);
         if run::planted(Planted::SnapshotWithoutFence) {
-            let key = Bytes::copy_from_slice(&key::prefix(self.group, Table::Fence));
+            let key = key::start(self.group, Table::Fence).freeze();
             copy.apply(&[Mutation::Delete { key }]);
         }
         Ok(copy)
@@ -86,8 +90,8 @@ impl StateStore {
 }
 
 /// The replica's own row of the members, as in `crates/replica/src/machine.rs`.
-fn members_key(group: PartitionId) -> Vec<u8> {
-    let mut key = key::start(group, Table::Replica, 1).to_vec();
-    key.push(2);
-    key
+fn members_key(group: PartitionId) -> Key {
+    let mut key = key::start(group, Table::Replica);
+    key.put_u8(2);
+    key.freeze()
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tidemill_core::{RowsError, memory::MemoryRows};
 use tidemill_replica::{Committed, Leadership};
-use tidemill_rows::{Epoch, key::Key};
+use tidemill_rows::{EncodedBatch, Epoch, Key};
 use tidemill_server::actor::{GroupLog, SharedRows};
 use tidemill_types::PartitionId;
 use tokio::sync::watch;
@@ -75,11 +75,7 @@ impl GroupLog for Log {
         Box::pin(async move { group.start_epoch().await })
     }
 
-    fn propose(
-        &self,
-        epoch: Epoch,
-        batch: Bytes,
-    ) -> BoxFuture<'static, Result<Committed, ProposeError>> {
+    fn propose(&self, batch: EncodedBatch) -> BoxFuture<'static, Result<Committed, ProposeError>> {
         if !self.faults_are_over.load(SeqCst) && run::chance(PROPOSALS_LOST_PER_MILLE) {
             // openraft was seen to refuse some batches and to commit later ones of the same term.
             run::count("proposals lost alone");
@@ -90,7 +86,7 @@ impl GroupLog for Log {
             });
         }
         // Outside of the future: the call, not the first poll, gives the batch its place.
-        let proposal = self.group.propose(epoch, batch);
+        let proposal = self.group.propose(batch);
         Box::pin(async move {
             let committed = proposal.await?;
             Ok(Committed {

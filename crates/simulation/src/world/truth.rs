@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use openraft::EntryPayload;
 use rows::{Stored, table::FlowRow};
 use tidemill_core::{Rows as _, memory::MemoryRows};
@@ -15,7 +14,7 @@ use tidemill_types::{FlowId, PartitionId};
 
 use super::node::Node;
 use crate::{
-    Batch, Epoch, LogEntry, Mutation, Table, Violation, codec, key,
+    Batch, Epoch, Key, LogEntry, Mutation, Table, Violation, codec, key,
     raft::{Command, LogId},
     run,
     store::digest_after,
@@ -34,10 +33,10 @@ pub(super) struct Truth {
 }
 
 /// The replica's own row of the last applied entry.
-fn applied_row(group: PartitionId) -> Vec<u8> {
-    let mut key = key::start(group, Table::Replica, 1).to_vec();
-    key.push(1);
-    key
+fn applied_row(group: PartitionId) -> Key {
+    let mut key = key::start(group, Table::Replica);
+    key.put_u8(1);
+    key.freeze()
 }
 
 fn applied_of(group: PartitionId, rows: &MemoryRows) -> Option<LogId> {
@@ -172,7 +171,7 @@ impl Truth {
     }
 
     fn put_fence(&mut self) {
-        let key = Bytes::copy_from_slice(&key::prefix(self.group, Table::Fence));
+        let key = key::start(self.group, Table::Fence).freeze();
         let value = self.fence.encode();
         self.write(&Mutation::Put { key, value });
     }

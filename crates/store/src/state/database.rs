@@ -11,7 +11,7 @@ use rocksdb::{
     DB, DBCompressionType, IteratorMode, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
     properties,
 };
-use tidemill_rows::Mutation;
+use tidemill_rows::{AsChange, Change};
 
 use crate::{StoreError, StoreOptions, file, memory::SharedMemory, options};
 
@@ -98,15 +98,15 @@ impl StateDatabase {
         self.db.as_ref().expect("closed only when dropped")
     }
 
-    pub fn write(&self, mutations: &[Mutation]) -> Result<u64, StoreError> {
+    pub fn write<C: AsChange>(&self, changes: &[C]) -> Result<u64, StoreError> {
         let mut batch = WriteBatch::default();
-        for mutation in mutations {
-            match mutation {
-                Mutation::Put { key, value } => batch.put(key, value),
-                Mutation::Delete { key } => batch.delete(key),
+        for change in changes {
+            match change.as_change() {
+                Change::Put { key, value } => batch.put(key, value),
+                Change::Delete { key } => batch.delete(key),
                 // RocksDB refuses a range that ends before it starts; it has no rows in it.
-                Mutation::DeleteRange { from, to } if from < to => batch.delete_range(from, to),
-                Mutation::DeleteRange { .. } => {}
+                Change::DeleteRange { from, to } if from < to => batch.delete_range(from, to),
+                Change::DeleteRange { .. } => {}
             }
         }
         let bytes = batch.size_in_bytes() as u64;

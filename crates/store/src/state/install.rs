@@ -165,7 +165,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use tidemill_rows::Mutation;
+    use tidemill_rows::{Key, Mutation};
     use tidemill_types::PartitionId;
 
     use super::*;
@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn write(state: &StateStore, value: &'static [u8]) {
-        let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(value));
+        let (key, value) = (Key::from(b"key"), Bytes::from_static(value));
         state.write(&[Mutation::Put { key, value }]).expect("write");
         state.flush().expect("flush");
     }

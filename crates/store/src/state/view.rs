@@ -5,6 +5,7 @@ use std::{ops::ControlFlow, sync::Arc};
 use bytes::Bytes;
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
 use self_cell::self_cell;
+use tidemill_rows::Key;
 
 use super::database::StateDatabase;
 use crate::StoreError;
@@ -57,13 +58,13 @@ impl StateView {
         to: &[u8],
         limit: usize,
         reverse: bool,
-    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    ) -> Result<Vec<(Key, Bytes)>, StoreError> {
         let mut rows = Vec::new();
         if limit == 0 {
             return Ok(rows);
         }
         self.each(from, to, reverse, |key, value| {
-            rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            rows.push((Key::from(key), Bytes::copy_from_slice(value)));
             if rows.len() < limit {
                 ControlFlow::Continue(())
             } else {

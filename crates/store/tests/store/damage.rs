@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tidemill_rows::Mutation;
+use tidemill_rows::{Key, Mutation};
 use tidemill_store::{NodeStore, OpenError, StoreError};
 use tidemill_types::ErrorClass;
 
@@ -261,7 +261,7 @@ fn flips_in_table_files_of_state_are_found() {
     {
         let state = open(dir.path()).state(GROUP).expect("state");
         for key in 0..2000_u32 {
-            let key = Bytes::copy_from_slice(&key.to_be_bytes());
+            let key = Key::from(&key.to_be_bytes());
             state
                 .write(&[Mutation::Put {
                     key,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc::sync_channel};
 
 use bytes::Bytes;
+use tidemill_rows::Mutation;
 use tidemill_store::{NodeStore, StoreError, StoreOptions};
 use tidemill_types::{ErrorClass, PartitionId};
 
@@ -274,7 +275,7 @@ fn a_panic_in_a_callback_stops_the_store_and_answers_everybody() {
         Err(StoreError::Stopped)
     );
     assert_eq!(
-        store.state(GROUP).expect("open").write(&[]),
+        store.state(GROUP).expect("open").write::<Mutation>(&[]),
         Err(StoreError::Stopped)
     );
     assert!(read_all(&log, 0).len() >= 3, "reads go on");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
-use tidemill_rows::Mutation;
+use tidemill_rows::{Key, Mutation};
 use tidemill_store::{LogEntry, LogStore, StoreError};
 use tidemill_types::PartitionId;
 
@@ -177,7 +177,7 @@ proptest! {
         let dir = tempfile::tempdir().expect("dir");
         let mut store = open(dir.path());
         let mut state = store.state(GROUP).expect("state");
-        let mut model = BTreeMap::<Bytes, Bytes>::new();
+        let mut model = BTreeMap::<Key, Bytes>::new();
         let mut checkpointed = None;
         for (number, (mutations, action, from, to, limit, reverse)) in batches.into_iter().enumerate() {
             state.write(&mutations).expect("write");
@@ -198,8 +198,8 @@ proptest! {
                 0 => {
                     let view = state.view();
                     state.write(&[Mutation::DeleteRange {
-                        from: Bytes::new(),
-                        to: Bytes::from_static(b"\xff"),
+                        from: Key::default(),
+                        to: Key::from(b"\xff"),
                     }]).expect("write");
                     let seen = view.scan(b"", b"\xff", usize::MAX, false).expect("scan");
                     prop_assert_eq!(seen, model.into_iter().collect::<Vec<_>>());
@@ -242,8 +242,8 @@ proptest! {
 }
 
 /// Few keys, so that operations meet.
-fn key() -> impl Strategy<Value = Bytes> {
-    vec(0..3_u8, 0..4).prop_map(Bytes::from)
+fn key() -> impl Strategy<Value = Key> {
+    vec(0..3_u8, 0..4).prop_map(Key::from)
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {

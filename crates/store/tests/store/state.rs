@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use bytes::Bytes;
-use tidemill_rows::Mutation;
+use tidemill_rows::{Key, Mutation};
 use tidemill_store::{CHECKPOINT_LIST, CheckpointFiles, StateStore};
 use tidemill_types::ErrorClass;
 
@@ -11,19 +11,19 @@ use super::{GROUP, open};
 
 pub fn put(key: &str, value: &str) -> Mutation {
     Mutation::Put {
-        key: Bytes::copy_from_slice(key.as_bytes()),
+        key: Key::from(key.as_bytes()),
         value: Bytes::copy_from_slice(value.as_bytes()),
     }
 }
 
-fn row(key: &str, value: &str) -> (Bytes, Bytes) {
+fn row(key: &str, value: &str) -> (Key, Bytes) {
     match put(key, value) {
         Mutation::Put { key, value } => (key, value),
         other => panic!("{other:?}"),
     }
 }
 
-fn all(state: &StateStore) -> Vec<(Bytes, Bytes)> {
+fn all(state: &StateStore) -> Vec<(Key, Bytes)> {
     state.scan(b"", b"\xff", usize::MAX, false).expect("scan")
 }
 
@@ -32,11 +32,11 @@ fn writes_in_the_order_given() {
     let dir = tempfile::tempdir().expect("dir");
     let state = open(dir.path()).state(GROUP).expect("state");
     let delete = |key: &'static str| Mutation::Delete {
-        key: Bytes::from_static(key.as_bytes()),
+        key: Key::from(key.as_bytes()),
     };
     let range = |from: &'static str, to: &'static str| Mutation::DeleteRange {
-        from: Bytes::from_static(from.as_bytes()),
-        to: Bytes::from_static(to.as_bytes()),
+        from: Key::from(from.as_bytes()),
+        to: Key::from(to.as_bytes()),
     };
     let mutations = [
         put("a", "1"),

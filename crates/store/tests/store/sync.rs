@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tidemill_rows::Mutation;
 use tidemill_store::{NodeStore, StoreError, StoreOptions};
 
 use super::{GROUP, entry, identity, open, read_all, small, sync};
@@ -41,7 +42,7 @@ fn write_until_refused(dir: &Path) {
     // A second fsync would succeed: the kernel has forgotten. It must not be tried.
     let vote = sync(|done| log.save_vote(Bytes::new(), done));
     assert_eq!(vote, Err(StoreError::Stopped));
-    let state = store.state(GROUP).expect("open").write(&[]);
+    let state = store.state(GROUP).expect("open").write::<Mutation>(&[]);
     assert_eq!(state, Err(StoreError::Stopped));
     println!("stopped {}", calls.load(Ordering::SeqCst));
 }

@@ -33,7 +33,7 @@ pub fn repeat_record(partition: PartitionId, batch: &mut Batch) {
         seq: record.seq,
         hash: entry.hash,
     };
-    let (key, value, _) = head.append(record, partition);
+    let (key, value, _) = head.append(&record.as_new(), record.at, partition);
     batch.mutations.push(Mutation::Put { key, value });
 }
 

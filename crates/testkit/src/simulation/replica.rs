@@ -164,5 +164,5 @@ impl Replica {
 /// The key of the fence row.
 #[must_use]
 pub fn fence_key(partition: PartitionId) -> Key {
-    Key::copy_from_slice(&key::prefix(partition, Table::Fence))
+    Key::from(&key::prefix(partition, Table::Fence))
 }

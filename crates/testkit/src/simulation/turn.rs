@@ -309,7 +309,8 @@ impl<D: Kind> Group<D> {
             return Ok(());
         }
         let seq = run.seq + 1;
-        let mutations = guarded(|| run.decider.take_batch(seq))?;
+        let epoch = run.epoch;
+        let encoded = guarded(|| run.decider.take_batch(epoch, seq))?;
         run.seq = seq;
         let effects = run.decider.take_effects();
         let mut waiting = std::mem::take(&mut run.waiting);
@@ -319,12 +320,8 @@ impl<D: Kind> Group<D> {
             }
         }
         let ticket = env.ticket();
-        let mut batch = Batch {
-            epoch: run.epoch,
-            seq,
-            time: run.decider.now(),
-            mutations,
-        };
+        let mut batch =
+            Batch::decode(encoded.into_bytes()).expect("a batch is read as it was written");
         let term = run.term;
         let mutations = if env.planted(Planted::BatchReproposed) {
             batch.mutations.clone()

@@ -8,7 +8,7 @@
 use sha2::{Digest, Sha256};
 use tidemill_rows::{
     Hash, Stored,
-    journal::{JournalRecord, kind},
+    journal::{NewRecord, kind},
     table::{
         BackfillRow, BackfillState, OccurrenceKind, OccurrenceOutcome, OccurrenceRow, ScheduleRow,
         Timer, TimerKind, backfill_key, backfill_occurrence_key, backfills_prefix, occurrence_key,
@@ -346,17 +346,17 @@ impl Partition {
         request_id: &str,
         backfill: &BackfillRow,
     ) {
-        self.ledger.record(JournalRecord {
-            kind: kind.into(),
-            actor: actor.into(),
-            request_id: request_id.into(),
+        self.ledger.record(&NewRecord {
+            kind,
+            actor,
+            request_id,
             flow: Some(flow),
-            detail: format!("from {} to {}", backfill.from, backfill.to),
+            detail: &format!("from {} to {}", backfill.from, backfill.to),
             number: match kind {
                 kind::BACKFILL_STARTED => backfill.total,
                 _ => backfill.started,
             },
-            ..JournalRecord::default()
+            ..NewRecord::default()
         });
     }
 }

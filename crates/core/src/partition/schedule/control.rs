@@ -6,7 +6,7 @@
 
 use tidemill_rows::{
     Stored,
-    journal::{JournalRecord, kind},
+    journal::{NewRecord, kind},
     table::{
         ScheduleChange, ScheduleControlRow, ScheduleRequest, ScheduleRow, schedule_control_key,
         schedule_key,
@@ -73,13 +73,13 @@ impl Partition {
             };
             row.paused_at = paused_at;
             self.ledger.put(schedule_key(flow), row.to_bytes());
-            self.ledger.record(JournalRecord {
-                kind: kind.into(),
-                actor: CLIENT.into(),
-                request_id: command.request_id.clone(),
+            self.ledger.record(&NewRecord {
+                kind,
+                actor: CLIENT,
+                request_id: &command.request_id,
                 flow: Some(flow),
-                detail: command.reason,
-                ..JournalRecord::default()
+                detail: &command.reason,
+                ..NewRecord::default()
             });
         }
         control.requests.push(ScheduleRequest {

@@ -5,7 +5,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tidemill_rows::{
     Hash, Key, Stored,
-    journal::{JournalRecord, kind, payload_hash},
+    journal::{NewRecord, kind, payload_hash},
     table::{
         ExecutionState, MessageRow, OccurrenceKind, OccurrenceOutcome, OccurrenceRow,
         QueuedOccurrence, ScheduleRow, backfill_occurrence_key, manual_occurrence_key,
@@ -273,15 +273,15 @@ impl Partition {
         };
         self.ledger
             .put(key(flow, named, request_id), row.to_bytes());
-        self.ledger.record(JournalRecord {
-            kind: kind.into(),
-            actor: actor.into(),
-            request_id: request_id.into(),
+        self.ledger.record(&NewRecord {
+            kind,
+            actor,
+            request_id,
             flow: Some(flow),
             execution,
-            detail: reason.into(),
+            detail: reason,
             number: named.at.as_millis().unsigned_abs(),
-            ..JournalRecord::default()
+            ..NewRecord::default()
         });
     }
 }

@@ -1,7 +1,7 @@
 //! Retention of ledger rows: a schedule of every second has 86,400 a day. The journal keeps what they said.
 
 use tidemill_rows::{
-    journal::{JournalRecord, kind},
+    journal::{NewRecord, kind},
     table::{ScheduleRow, occurrence_key, occurrences_prefix},
 };
 use tidemill_types::{FlowId, Timestamp, limits::LEDGER_ROWS_TRIMMED_PER_TURN_MAX};
@@ -42,12 +42,12 @@ impl Partition {
             row.trim_at = now.plus_millis(LOOK_MS);
         }
         if gone > 0 {
-            self.ledger.record(JournalRecord {
-                kind: kind::LEDGER_TRIMMED.into(),
-                actor: SYSTEM.into(),
+            self.ledger.record(&NewRecord {
+                kind: kind::LEDGER_TRIMMED,
+                actor: SYSTEM,
                 flow: Some(flow),
                 number: gone as u64,
-                ..JournalRecord::default()
+                ..NewRecord::default()
             });
         }
         Ok(())

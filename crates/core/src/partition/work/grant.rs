@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidemill_rows::{
     Stored,
-    journal::kind,
+    journal::{NewRecord, kind},
     table::{LeaseRow, NodeStateRow, QueueRow, StepState, lease_key, node_state_key, queue_key},
 };
 use tidemill_types::{StepId, TaskId};
@@ -205,7 +205,10 @@ impl Partition {
         self.ledger.delete(queue_key(id));
         self.ledger.put_fresh(lease_key(id), row.to_bytes());
         self.work.add_lease(id, row, Some(key), now);
-        self.record_step(id, kind::STEP_STARTED, &format!("worker:{worker}"), |_| {});
+        self.record_step(
+            id,
+            NewRecord::of(kind::STEP_STARTED, &format!("worker:{worker}")),
+        );
         self.effects.push(PartitionEffect::Grant(Box::new(grant)));
         Ok(())
     }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use tidemill_rows::journal::kind;
+use tidemill_rows::journal::{NewRecord, kind};
 use tidemill_types::{
     StepId, TaskId, Timestamp,
     limits::{LEASES_FREED_PER_TURN_MAX, LEASES_LOST_MAX},
@@ -207,7 +207,13 @@ impl Partition {
             step.state = tidemill_rows::table::StepState::Pending;
             step.lost += 1;
         });
-        self.record_step(id, kind, SYSTEM, |record| record.detail = worker);
+        self.record_step(
+            id,
+            NewRecord {
+                detail: &worker,
+                ..NewRecord::of(kind, SYSTEM)
+            },
+        );
         self.enqueue(id);
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::{
 
 use tidemill_core::{Damage, command::Restarted};
 use tidemill_rows::{
-    Hash, Mutation,
+    BatchWriter, Change, EncodedBatch, Epoch, Hash,
     key::{self, Table},
 };
 use tidemill_types::Timestamp;
@@ -63,14 +63,14 @@ pub(super) struct Counters {
     time: Timestamp,
     due: Option<Timestamp>,
     /// Rows written and not applied, with the batch that writes them.
-    in_flight: BTreeMap<Bytes, (u64, u64)>,
-    pending: BTreeMap<Bytes, u64>,
+    in_flight: BTreeMap<Key, (u64, u64)>,
+    pending: BTreeMap<Key, u64>,
     effects: Vec<String>,
 }
 
-fn counter_key(name: &str) -> Bytes {
-    let mut key = key::start(PARTITION, Table::NodeState, name.len());
-    key.extend_from_slice(name.as_bytes());
+fn counter_key(name: &str) -> Key {
+    let mut key = key::start(PARTITION, Table::NodeState);
+    key.put_slice(name.as_bytes());
     key.freeze()
 }
 
@@ -170,18 +170,16 @@ impl Decider for Counters {
         self.pending.len() * self.state.row_bytes.load(SeqCst)
     }
 
-    fn take_batch(&mut self, seq: u64) -> Result<Vec<Mutation>, Damage> {
-        let pending = std::mem::take(&mut self.pending);
-        Ok(pending
-            .into_iter()
-            .map(|(key, value)| {
-                self.in_flight.insert(key.clone(), (seq, value));
-                Mutation::Put {
-                    key,
-                    value: Bytes::copy_from_slice(&value.to_be_bytes()),
-                }
-            })
-            .collect())
+    fn take_batch(&mut self, epoch: Epoch, seq: u64) -> Result<EncodedBatch, Damage> {
+        let mut writer = BatchWriter::new(epoch, seq, self.time, 0, 0);
+        for (key, value) in std::mem::take(&mut self.pending) {
+            writer.push(Change::Put {
+                key: &key,
+                value: &value.to_be_bytes(),
+            });
+            self.in_flight.insert(key, (seq, value));
+        }
+        Ok(writer.finish())
     }
 
     fn take_effects(&mut self) -> Vec<String> {

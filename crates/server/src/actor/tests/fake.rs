@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tidemill_core::memory::MemoryRows;
 use tidemill_replica::{Committed, ProposeError};
 use tidemill_rows::{
-    Batch, Epoch, Fence, Mutation,
+    Batch, EncodedBatch, Epoch, Fence, Mutation,
     key::{self, Table},
 };
 use tidemill_types::Timestamp;
@@ -203,7 +203,7 @@ impl FakeLog {
 }
 
 fn write_fence(rows: &mut MemoryRows, fence: Fence) {
-    let key = Bytes::copy_from_slice(&key::prefix(PARTITION, Table::Fence));
+    let key = key::start(PARTITION, Table::Fence).freeze();
     rows.apply(&[Mutation::Put {
         key,
         value: fence.encode(),
@@ -263,17 +263,13 @@ impl GroupLog for Handle {
         })
     }
 
-    fn propose(
-        &self,
-        _: Epoch,
-        batch: Bytes,
-    ) -> BoxFuture<'static, Result<Committed, ProposeError>> {
+    fn propose(&self, batch: EncodedBatch) -> BoxFuture<'static, Result<Committed, ProposeError>> {
         let log = Arc::clone(&self.0);
         let place = log.proposed.fetch_add(1, SeqCst);
         let turn = Turn(Arc::clone(&log));
         Box::pin(async move {
             let passed = log.pass(place).await;
-            let outcome = passed.and_then(|()| log.apply(batch));
+            let outcome = passed.and_then(|()| log.apply(batch.into_bytes()));
             drop(turn);
             outcome
         })

@@ -183,7 +183,11 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use tidemill_core::memory::MemoryRows;
-    use tidemill_rows::{Mutation, journal::JournalHead};
+    use tidemill_rows::{
+        Mutation,
+        journal::{JournalHead, NewRecord},
+    };
+    use tidemill_types::Timestamp;
 
     use super::*;
 
@@ -193,11 +197,11 @@ mod tests {
         let mut rows = MemoryRows::default();
         let mut head = JournalHead::default();
         for number in 1..=count {
-            let record = JournalRecord {
+            let record = NewRecord {
                 execution: Some(execution(number % 2)),
-                ..JournalRecord::default()
+                ..NewRecord::default()
             };
-            let (key, value, next) = head.append(record, PARTITION);
+            let (key, value, next) = head.append(&record, Timestamp(0), PARTITION);
             rows.apply(&[Mutation::Put { key, value }]);
             head = next;
         }
@@ -262,11 +266,11 @@ mod tests {
         let mut head = JournalHead::default();
         let detail = "d".repeat(JOURNAL_BYTES_PER_MESSAGE / 4);
         for _ in 0..6 {
-            let record = JournalRecord {
-                detail: detail.clone(),
-                ..JournalRecord::default()
+            let record = NewRecord {
+                detail: &detail,
+                ..NewRecord::default()
             };
-            let (key, value, next) = head.append(record, PARTITION);
+            let (key, value, next) = head.append(&record, Timestamp(0), PARTITION);
             rows.apply(&[Mutation::Put { key, value }]);
             head = next;
         }
