@@ -14,6 +14,7 @@ mod ending;
 mod execution;
 mod failure;
 mod forget;
+mod node_state;
 mod redrive;
 mod respond;
 mod retire;
@@ -46,7 +47,8 @@ use tidemill_types::{
 };
 
 use self::{
-    armed::ArmedFlow, backlog::MessagesKept, execution::Execution, timers::Timers, work::Work,
+    armed::ArmedFlow, backlog::MessagesKept, execution::Execution, node_state::Stateless,
+    timers::Timers, work::Work,
 };
 use crate::{
     Decider, Rejection, Turns,
@@ -114,6 +116,7 @@ pub struct Partition {
     /// Steps of built-in components that can run at once.
     builtins: Turns<FlowId, StepId>,
     work: Work,
+    stateless: Stateless,
     timers: Timers,
     quarantine: Quarantine,
     /// Executions of schedules that have ended within this command.
@@ -145,6 +148,7 @@ impl Decider for Partition {
             looked_at: Vec::new(),
             builtins: Turns::default(),
             work: Work::default(),
+            stateless: Stateless::default(),
             timers: Timers::default(),
             quarantine: Quarantine::default(),
             ended_scheduled: Vec::new(),

@@ -168,6 +168,12 @@ impl Group {
         self.inner.state.clone()
     }
 
+    /// Index of the last entry applied here.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.inner.shared.applied_index()
+    }
+
     /// Index of the last entry applied here; changes on every replica.
     #[must_use]
     pub fn applied_changes(&self) -> watch::Receiver<u64> {
@@ -193,7 +199,7 @@ impl Group {
             leader: leadership.leader,
             is_leader: leadership.is_self,
             last_log: metrics.last_log_index.unwrap_or(0),
-            applied: *shared.applied().borrow(),
+            applied: self.applied(),
             snapshot: metrics.snapshot.map_or(0, |id| id.index()),
             purged: metrics.purged.map_or(0, |id| id.index()),
             proposed: shared.proposed.load(Relaxed),

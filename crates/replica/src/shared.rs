@@ -88,6 +88,10 @@ impl Shared {
         });
     }
 
+    pub fn applied_index(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
     }

@@ -242,6 +242,12 @@ impl<D: Decider> GroupHandle<D> {
         fault.or_else(|| self.shared.log.fault())
     }
 
+    /// How far this node has applied the log: what is [`stale`](Self::stale) is the same as long as this is.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.shared.log.applied()
+    }
+
     /// What this node has applied, whether or not it leads. May be behind.
     #[must_use]
     pub fn stale(&self) -> GroupReader {

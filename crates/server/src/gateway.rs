@@ -48,6 +48,7 @@ pub(crate) struct Open {
     pub node: Arc<Node>,
     pub nodes: execution::NodeNames,
     pub refusals: execution::Refusals,
+    flows: flow::FlowNames,
 }
 
 impl Open {
@@ -56,6 +57,7 @@ impl Open {
             node,
             nodes: execution::NodeNames::default(),
             refusals: execution::Refusals::default(),
+            flows: flow::FlowNames::default(),
         })
     }
 }

@@ -218,6 +218,10 @@ pub const BACKLOG_MAX: usize = 10_000_000;
 pub const TIMERS_LOADED_MAX: usize = 10_000;
 /// Most plans kept compiled.
 pub const PLANS_CACHED_MAX: usize = 10_000;
+/// Most names of flows that a node knows without looking into rows.
+pub const FLOW_NAMES_KNOWN_MAX: usize = 10_000;
+/// Most nodes of flows of which a leader remembers that they have no state.
+pub const NODES_WITHOUT_STATE_MAX: usize = 10_000;
 /// How long the ledger rows of occurrences are kept when the configuration does not say: 400 days, so that
 /// what happened a year ago can be seen.
 pub const LEDGER_KEPT_MS_DEFAULT: u64 = 400 * 24 * 60 * 60 * 1_000;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tidemill_rows::{
     Stored,
     journal::{NewRecord, kind, payload_hash},
-    table::{ErrorRow, MessageRow, NodeStateRow, StepState, Timer, TimerKind, node_state_key},
+    table::{ErrorRow, MessageRow, StepState, Timer, TimerKind},
 };
 use tidemill_types::{
     StepId, TaskId,
@@ -153,16 +153,10 @@ impl Partition {
             Ok(routes) => routes,
             Err(error) => return self.fail(id, error, actor),
         };
+        let (node, first) = (step.node, execution.row.messages);
         if let Some(state) = node_state {
-            let key = node_state_key(execution.row.flow, &execution.node(step.node).id);
-            let row = NodeStateRow {
-                state,
-                updated_at: self.ledger.now(),
-                by: id.execution,
-            };
-            self.ledger.put(key, row.to_bytes());
+            self.put_node_state(id.execution, node, state);
         }
-        let first = execution.row.messages;
         let outputs = messages.len() as u32;
         for (message, _) in messages {
             self.add_message(id.execution, message);

@@ -27,6 +27,8 @@ pub trait GroupLog: Send + Sync + 'static {
     fn propose(&self, batch: EncodedBatch) -> BoxFuture<'static, Result<Committed, ProposeError>>;
     /// Returns when everything acknowledged before the call is applied here.
     fn read_barrier(&self) -> BoxFuture<'static, Result<(), ReadError>>;
+    /// How far the log is applied here: the rows are the same as long as this is.
+    fn applied(&self) -> u64;
     /// The rows as they are applied, always the newest.
     fn rows(&self) -> SharedRows;
     /// The rows as they are now, unchanged by what is applied later.
@@ -72,6 +74,10 @@ impl GroupLog for ReplicaLog {
         Box::pin(async move { group.read_barrier().await })
     }
 
+    fn applied(&self) -> u64 {
+        self.group.applied()
+    }
+
     fn rows(&self) -> SharedRows {
         Arc::new(StoreRows(self.group.state()))
     }
@@ -112,6 +118,10 @@ impl GroupLog for StoppedGroup {
     fn read_barrier(&self) -> BoxFuture<'static, Result<(), ReadError>> {
         let reason = self.reason().to_owned();
         Box::pin(std::future::ready(Err(ReadError::Stopped { reason })))
+    }
+
+    fn applied(&self) -> u64 {
+        0
     }
 
     fn rows(&self) -> SharedRows {

@@ -6,6 +6,7 @@ mod delete;
 mod find;
 mod get;
 mod list;
+mod names;
 mod publish;
 mod start;
 mod stop;
@@ -20,7 +21,8 @@ use tidemill_types::limits::ANSWER_BYTES_MAX;
 use tonic::{Request, Response, Status};
 
 pub(super) use self::{
-    apply::apply, delete::delete, find::resolve, get::get, list::list, publish::publish,
+    apply::apply, delete::delete, find::resolve, get::get, list::list, names::FlowNames,
+    publish::publish,
     start::start, stop::stop, versions::get as get_version,
 };
 use super::Gateway;

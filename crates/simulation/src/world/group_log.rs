@@ -100,6 +100,10 @@ impl GroupLog for Log {
         Box::pin(async move { group.read_barrier().await })
     }
 
+    fn applied(&self) -> u64 {
+        self.group.applied()
+    }
+
     fn rows(&self) -> SharedRows {
         Arc::new(LiveRows(self.group.state()))
     }

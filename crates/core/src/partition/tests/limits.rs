@@ -3,8 +3,9 @@
 use tidemill_rows::journal::kind;
 use tidemill_types::limits::{
     BUILTIN_STEPS_PER_COMMAND_MAX, ERROR_CODE_BYTES_MAX, ERROR_DETAILS_BYTES_MAX,
-    ERROR_MESSAGE_BYTES_MAX, EXECUTION_STEPS_MAX, EXECUTIONS_HYDRATED_MAX, PLANS_CACHED_MAX,
-    REBOUND_DELAY_MS_MAX, STEP_FAN_OUT_MAX, TIMERS_LOADED_MAX, TIMERS_PER_TURN_MAX,
+    ERROR_MESSAGE_BYTES_MAX, EXECUTION_STEPS_MAX, EXECUTIONS_HYDRATED_MAX, NODES_WITHOUT_STATE_MAX,
+    PLANS_CACHED_MAX, REBOUND_DELAY_MS_MAX, STEP_FAN_OUT_MAX, TIMERS_LOADED_MAX,
+    TIMERS_PER_TURN_MAX,
 };
 
 use super::*;
@@ -162,6 +163,40 @@ fn memory_holds_some_executions_and_timers_and_the_rest_still_happens() {
         ended = now_ended;
     }
     assert!(turns >= count.div_ceil(TIMERS_PER_TURN_MAX));
+}
+
+#[test]
+fn of_so_many_nodes_it_is_known_that_they_have_no_state() {
+    let mut bench = Bench::with_worker(1);
+    let flows: Vec<_> = (0..=NODES_WITHOUT_STATE_MAX)
+        .map(|_| bench.arm(&chain(1)))
+        .collect();
+    for (known, flow) in (1..).zip(&flows) {
+        bench.start(*flow, json!(1));
+        let expected = if known > NODES_WITHOUT_STATE_MAX {
+            1
+        } else {
+            known
+        };
+        assert_eq!(bench.partition.stateless.len(), expected);
+        bench.echo_all();
+    }
+    // One that is given a state is none of them any more, and finds it.
+    for (node_state, found) in [(Some(Bytes::from_static(b"7")), ""), (None, "7")] {
+        bench.start(flows[0], json!(1));
+        let grant = bench.take();
+        assert_eq!(grant.node_state, found);
+        let messages = Vec::new();
+        let outcome = Outcome::Success {
+            messages,
+            node_state,
+        };
+        assert_eq!(
+            bench.complete(grant.task, outcome),
+            CompletionStatus::Accepted
+        );
+    }
+    assert_eq!(bench.partition.stateless.len(), 1);
 }
 
 /// Flows and plans in memory.

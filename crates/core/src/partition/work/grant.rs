@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidemill_rows::{
     Stored,
     journal::{NewRecord, kind},
-    table::{LeaseRow, NodeStateRow, QueueRow, StepState, lease_key, node_state_key, queue_key},
+    table::{LeaseRow, QueueRow, StepState, lease_key, queue_key},
 };
 use tidemill_types::{StepId, TaskId};
 
@@ -177,12 +177,8 @@ impl Partition {
                 );
             inputs.push((self.message(id.execution, input.message, rows)?, from));
         }
-        let state_key = node_state_key(execution.row.flow, &node.id);
-        let node_state = self
-            .ledger
-            .read::<NodeStateRow>(rows, &state_key)?
-            .unwrap_or_default()
-            .state;
+        let flow = execution.row.flow;
+        let node_state = self.stateless.read(flow, &node.id, &self.ledger, rows)?;
         let grant = TaskGrant {
             task: TaskId { step: id, attempt },
             session: key,

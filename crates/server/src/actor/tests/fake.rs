@@ -280,6 +280,10 @@ impl GroupLog for Handle {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn applied(&self) -> u64 {
+        self.0.index.load(SeqCst)
+    }
+
     fn rows(&self) -> SharedRows {
         Arc::new(LogRows(Arc::clone(&self.0)))
     }

@@ -181,7 +181,11 @@ async fn local(
                 } else {
                     Since::Unknown
                 };
-                wait::until_ended(open, home, id, deadline, &request, since).await
+                // Boxed, as it is seldom needed: most starts need not make room for it.
+                Box::pin(wait::until_ended(
+                    open, home, id, deadline, &request, since,
+                ))
+                .await
             }
         };
         // It is started, whatever becomes of the waiting: an error would say otherwise.

@@ -104,8 +104,14 @@ pub(in crate::gateway) async fn resolve(
         match flow {
             FlowRef::Id(id) => return Ok(*id),
             FlowRef::Name(name) => {
-                let rows = open.node.catalog.stale();
+                let catalog = &open.node.catalog;
+                let applied = catalog.applied();
+                if let Some(id) = open.flows.get(name, applied) {
+                    return Ok(id);
+                }
+                let rows = catalog.stale();
                 if let Some(id) = id_of(&rows, name).map_err(status)? {
+                    open.flows.note(name, id, applied);
                     return Ok(id);
                 }
                 if let Some(id) = id_of_short(&rows, name).map_err(status)? {
@@ -114,5 +120,6 @@ pub(in crate::gateway) async fn resolve(
             }
         }
     }
-    id_at_leader(open, flow).await
+    // Boxed, as it is seldom needed: most starts need not make room for it.
+    Box::pin(id_at_leader(open, flow)).await
 }
