@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod database;
+mod families;
 mod full;
 mod install;
 mod view;
@@ -65,7 +66,7 @@ impl StateStore {
         stop: Arc<FailStop>,
         counters: Arc<Counters>,
     ) -> Result<Self, StoreError> {
-        let current = install::open_current(&dir, options, memory)?;
+        let current = install::open_current(group, &dir, options, memory)?;
         Ok(Self {
             shared: Arc::new(StateShared {
                 group,
@@ -214,7 +215,13 @@ impl StateStore {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
-        let installed = install::prepare(&shared.dir, from, &shared.options, &shared.memory)?;
+        let installed = install::prepare(
+            shared.group,
+            &shared.dir,
+            from,
+            &shared.options,
+            &shared.memory,
+        )?;
         {
             let current = shared.current.write();
             let mut current = current.unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,7 @@ use tidemill_types::{
 
 use crate::{
     actor::{AskError, GroupHandle},
+    clock,
     node::Node,
 };
 
@@ -51,7 +52,10 @@ impl Checks {
     /// A request id; makes one when it is empty.
     pub fn request_id(text: String) -> CheckResult<String> {
         if text.is_empty() {
-            return Ok(format!("srv-{:032x}", rand::random::<u128>()));
+            // The time first, as in a ULID: ids that ascend cost the store less.
+            let ms = clock::now().as_millis().unsigned_abs();
+            let chance = rand::random::<u128>() >> 48;
+            return Ok(format!("srv-{ms:012x}{chance:020x}"));
         }
         Self::text("request_id", &text, REQUEST_ID_CHARS_MAX)?;
         Ok(text)

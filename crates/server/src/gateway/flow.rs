@@ -22,8 +22,7 @@ use tonic::{Request, Response, Status};
 
 pub(super) use self::{
     apply::apply, delete::delete, find::resolve, get::get, list::list, names::FlowNames,
-    publish::publish,
-    start::start, stop::stop, versions::get as get_version,
+    publish::publish, start::start, stop::stop, versions::get as get_version,
 };
 use super::Gateway;
 

@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tidemill_types::PartitionId;
+
 use super::{CheckpointFiles, checkpoint::CHECKPOINT_LIST, database::StateDatabase};
 use crate::{StoreError, StoreOptions, file, memory::SharedMemory};
 
@@ -15,6 +17,7 @@ const POINTER: &str = "CURRENT_STATE";
 
 /// Opens the current state below `dir`; makes an empty one when there is none.
 pub fn open_current(
+    group: PartitionId,
     dir: &Path,
     options: &StoreOptions,
     memory: &SharedMemory,
@@ -23,7 +26,13 @@ pub fn open_current(
     let current = current_number(dir)?;
     let number = current.unwrap_or_default();
     remove_others(dir, current)?;
-    let database = StateDatabase::open(path_of(dir, number), current.is_none(), options, memory)?;
+    let database = StateDatabase::open(
+        group,
+        path_of(dir, number),
+        current.is_none(),
+        options,
+        memory,
+    )?;
     if current.is_none() {
         switch(dir, &database)?;
     }
@@ -32,6 +41,7 @@ pub fn open_current(
 
 /// Makes a new state, not yet current, of the checkpoint in `from`.
 pub fn prepare(
+    group: PartitionId,
     dir: &Path,
     from: &Path,
     options: &StoreOptions,
@@ -46,7 +56,7 @@ pub fn prepare(
         .expect("there are fewer directories than numbers");
     let path = path_of(dir, number);
     let filled = fill(&files, from, &path)
-        .and_then(|()| StateDatabase::open(path.clone(), false, options, memory));
+        .and_then(|()| StateDatabase::open(group, path.clone(), false, options, memory));
     // A test's fault is a crash, which cleans up nothing. Also removed at the next start.
     if filled.is_err() && !cfg!(test) {
         let _ = fs::remove_dir_all(&path);

@@ -44,7 +44,11 @@ impl StateView {
     /// [`StoreError::Corrupt`] when it is damaged.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let snapshot = self.cell.borrow_dependent();
-        let row = snapshot.get_pinned(key).map_err(|error| failed(&error))?;
+        let database = self.cell.borrow_owner();
+        let family = database.family(database.families().of(key));
+        let row = snapshot
+            .get_pinned_cf(family, key)
+            .map_err(|error| failed(&error))?;
         Ok(row.map(|row| Bytes::copy_from_slice(&row)))
     }
 
@@ -95,28 +99,35 @@ impl StateView {
         reverse: bool,
         mut each: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        if from >= to {
-            return Ok(());
-        }
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(from);
-        options.set_iterate_upper_bound(to);
-        let mut rows = self.cell.borrow_dependent().raw_iterator_opt(options);
+        let database = self.cell.borrow_owner();
+        let mut parts = database.families().parts(from, to);
         if reverse {
-            rows.seek_to_last();
-        } else {
-            rows.seek_to_first();
+            parts.reverse();
         }
-        while let Some((key, value)) = rows.item() {
-            if each(key, value).is_break() {
-                return Ok(());
-            }
+        for (family, from, to) in parts {
+            let mut options = ReadOptions::default();
+            options.set_iterate_lower_bound(&*from);
+            options.set_iterate_upper_bound(&*to);
+            let family = database.family(family);
+            let snapshot = self.cell.borrow_dependent();
+            let mut rows = snapshot.raw_iterator_cf_opt(family, options);
             if reverse {
-                rows.prev();
+                rows.seek_to_last();
             } else {
-                rows.next();
+                rows.seek_to_first();
             }
+            while let Some((key, value)) = rows.item() {
+                if each(key, value).is_break() {
+                    return Ok(());
+                }
+                if reverse {
+                    rows.prev();
+                } else {
+                    rows.next();
+                }
+            }
+            rows.status().map_err(|error| failed(&error))?;
         }
-        rows.status().map_err(|error| failed(&error))
+        Ok(())
     }
 }

@@ -9,9 +9,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use tidemill_rows::{Mutation, Table, key};
+use tidemill_store::{NodeStore, StoreOptions};
 use tidemill_types::PartitionId;
 
-use super::{entry, open, read_all};
+use super::{GROUP, entry, identity, open, read_all};
 
 const CHILD: &str = "TIDEMILL_STORE_TEST_DIR";
 const GROUPS: u16 = 3;
@@ -88,4 +90,92 @@ fn survives_sigkill() {
             }
         }
     }
+}
+
+/// The tables of the rows that each batch has: each lies apart from the others.
+const TABLES: [Table; 8] = [
+    Table::Lease,
+    Table::Execution,
+    Table::Step,
+    Table::Message,
+    Table::Request,
+    Table::Timer,
+    Table::ExecutionByFlow,
+    Table::Journal,
+];
+
+/// Batches of one row in each table, of memory that is soon full: some is flushed, in the midst of it.
+fn change_until_killed(dir: &Path) {
+    let store = open_small(dir);
+    let state = store.state(GROUP).expect("state");
+    let mut out = std::io::stdout();
+    for number in 1_u64.. {
+        let rows = TABLES.map(|table| Mutation::Put {
+            key: key::start(GROUP, table).freeze(),
+            // Of different lengths, so that their memory is full at different times.
+            value: [
+                &number.to_be_bytes()[..],
+                &[7; 3_000][..(table as usize) * 10],
+            ]
+            .concat()
+            .into(),
+        });
+        state.write(&rows).expect("written");
+        if number % 50 == 0 {
+            writeln!(out, "wrote {number}").expect("parent reads");
+        }
+    }
+}
+
+#[test]
+fn a_state_that_is_killed_has_all_of_a_batch_or_nothing() {
+    if let Some(dir) = env::var_os(CHILD) {
+        return change_until_killed(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().expect("dir");
+    let mut survived = 0;
+    for round in 1..=4_u64 {
+        let mut child = Command::new(env::current_exe().expect("path"))
+            .args([
+                "--exact",
+                "kill::a_state_that_is_killed_has_all_of_a_batch_or_nothing",
+                "--nocapture",
+            ])
+            .env(CHILD, dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("child");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut wrote = 0;
+        for line in output.lines().map_while(Result::ok) {
+            if let Some(number) = line.strip_prefix("wrote ") {
+                wrote = number.parse().expect("a number");
+                if wrote == round * 250 {
+                    child.kill().expect("kill");
+                }
+            }
+        }
+        child.wait().expect("ended");
+        assert!(wrote >= round * 250);
+        let store = open_small(dir.path());
+        let state = store.state(GROUP).expect("state");
+        let numbers = TABLES.map(|table| {
+            let row = state.get(&key::start(GROUP, table).freeze());
+            let row = row.expect("read").unwrap_or_default();
+            row.first_chunk::<8>()
+                .map_or(0, |number| u64::from_be_bytes(*number))
+        });
+        assert_eq!(numbers, [numbers[0]; TABLES.len()], "all are of one batch");
+        survived = survived.max(numbers[0]);
+    }
+    assert!(survived > 0, "nothing was flushed");
+}
+
+fn open_small(dir: &Path) -> NodeStore {
+    let options = StoreOptions {
+        state_memory_bytes: 256 << 10,
+        ..StoreOptions::default()
+    };
+    NodeStore::open(dir, &identity(), options).expect("open")
 }

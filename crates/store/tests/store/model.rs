@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
-use tidemill_rows::{Key, Mutation};
+use tidemill_rows::{Key, Mutation, Table};
 use tidemill_store::{LogEntry, LogStore, StoreError};
 use tidemill_types::PartitionId;
 
@@ -241,9 +241,25 @@ proptest! {
     }
 }
 
-/// Few keys, so that operations meet.
+/// Few keys, so that operations meet; some of tables that lie apart from the others.
 fn key() -> impl Strategy<Value = Key> {
-    vec(0..3_u8, 0..4).prop_map(Key::from)
+    let table = prop_oneof![
+        Just(Table::NodeState),
+        Just(Table::Execution),
+        Just(Table::Step),
+        Just(Table::Message),
+        Just(Table::Request),
+        Just(Table::Timer),
+        Just(Table::Lease),
+        Just(Table::ExecutionByFlow),
+        Just(Table::Journal),
+    ];
+    let of_table = (table, vec(0..2_u8, 0..3)).prop_map(|(table, rest)| {
+        let mut key = tidemill_rows::key::start(GROUP, table);
+        key.put_slice(&rest);
+        key.freeze()
+    });
+    prop_oneof![vec(0..3_u8, 0..4).prop_map(Key::from), of_table]
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {

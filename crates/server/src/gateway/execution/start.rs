@@ -182,10 +182,7 @@ async fn local(
                     Since::Unknown
                 };
                 // Boxed, as it is seldom needed: most starts need not make room for it.
-                Box::pin(wait::until_ended(
-                    open, home, id, deadline, &request, since,
-                ))
-                .await
+                Box::pin(wait::until_ended(open, home, id, deadline, &request, since)).await
             }
         };
         // It is started, whatever becomes of the waiting: an error would say otherwise.
