@@ -63,29 +63,95 @@ const SHOWN_CHARS_MAX: usize = 64;
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const TEXT_LEN: usize = 26;
 
-fn write_base32(bytes: [u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let value = u128::from_be_bytes(bytes);
-    let mut text = [0_u8; TEXT_LEN];
-    for (i, c) in text.iter_mut().enumerate() {
-        // 26 characters carry 130 bits: the first has only the top 3 bits of the value.
-        let shift = 5 * (TEXT_LEN - 1 - i);
-        *c = ALPHABET[((value >> shift) & 31) as usize];
+/// The value of each character; what is none has more bits than a digit.
+const DIGITS: [u8; 256] = {
+    let mut digits = [0xff; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        digits[ALPHABET[value] as usize] = value as u8;
+        value += 1;
     }
-    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    digits
+};
+/// Characters after the first two, in two halves: as many bits as fit a word.
+const HALF_LEN: usize = 12;
+const HALF_BITS: usize = 5 * HALF_LEN;
+
+/// Writes a text of a bounded length in one piece: ids are written and read for each task and start.
+struct Text<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Text<N> {
+    fn new() -> Self {
+        Self {
+            bytes: [0; N],
+            len: 0,
+        }
+    }
+
+    fn put(&mut self, more: &[u8]) {
+        self.bytes[self.len..self.len + more.len()].copy_from_slice(more);
+        self.len += more.len();
+    }
+
+    fn put_number(&mut self, mut number: u32) {
+        let mut digits = [0; 10];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.put(&digits[at..]);
+    }
+
+    fn put_base32(&mut self, bytes: [u8; 16]) {
+        let value = u128::from_be_bytes(bytes);
+        let mut text = [0_u8; TEXT_LEN];
+        // 26 characters carry 130 bits: the first has only the top 3 bits of the value.
+        let top = (value >> (2 * HALF_BITS)) as usize;
+        text[0] = ALPHABET[top >> 5];
+        text[1] = ALPHABET[top & 31];
+        let mut halves = [(value >> HALF_BITS) as u64, value as u64].into_iter();
+        for half in text[2..].chunks_exact_mut(HALF_LEN) {
+            let mut rest = halves.next().unwrap_or_default();
+            for c in half.iter_mut().rev() {
+                *c = ALPHABET[(rest & 31) as usize];
+                rest >>= 5;
+            }
+        }
+        self.put(&text);
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.bytes[..self.len]).map_err(|_| fmt::Error)?)
+    }
 }
 
 fn read_base32(text: &str) -> Option<[u8; 16]> {
-    let text = text.as_bytes();
+    let text: &[u8; TEXT_LEN] = text.as_bytes().try_into().ok()?;
     // The first character of 26 may use 3 of its 5 bits only: above '7' the value overflows.
-    if text.len() != TEXT_LEN || text[0] > b'7' {
+    if text[0] > b'7' {
         return None;
     }
-    let mut value = 0_u128;
-    for c in text {
-        let digit = ALPHABET.iter().position(|a| a == c)?;
-        value = (value << 5) | digit as u128;
-    }
-    Some(value.to_be_bytes())
+    let mut seen = 0;
+    let mut word = |characters: &[u8]| {
+        characters.iter().fold(0_u64, |word, c| {
+            let digit = DIGITS[usize::from(*c)];
+            seen |= digit;
+            word << 5 | u64::from(digit & 31)
+        })
+    };
+    let top = u128::from(word(&text[..2]));
+    let high = u128::from(word(&text[2..2 + HALF_LEN]));
+    let low = u128::from(word(&text[2 + HALF_LEN..]));
+    let value = top << (2 * HALF_BITS) | high << HALF_BITS | low;
+    (seen < 32).then_some(value.to_be_bytes())
 }
 
 macro_rules! id {
@@ -132,8 +198,10 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str($prefix)?;
-                write_base32(self.0, f)
+                let mut text = Text::<{ $prefix.len() + TEXT_LEN }>::new();
+                text.put($prefix.as_bytes());
+                text.put_base32(self.0);
+                text.write(f)
             }
         }
 
@@ -189,9 +257,23 @@ pub struct StepId {
     pub step: u32,
 }
 
+/// Characters of a task's id at the most.
+const TASK_LEN_MAX: usize = ExecutionId::PREFIX.len() + TEXT_LEN + 2 * (1 + 10);
+
+impl StepId {
+    fn text(self) -> Text<TASK_LEN_MAX> {
+        let mut text = Text::new();
+        text.put(ExecutionId::PREFIX.as_bytes());
+        text.put_base32(self.execution.0);
+        text.put(b"/");
+        text.put_number(self.step);
+        text
+    }
+}
+
 impl fmt::Display for StepId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.execution, self.step)
+        self.text().write(f)
     }
 }
 
@@ -211,7 +293,10 @@ pub struct TaskId {
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.step, self.attempt)
+        let mut text = self.step.text();
+        text.put(b"/");
+        text.put_number(self.attempt);
+        text.write(f)
     }
 }
 
@@ -279,9 +364,20 @@ mod tests {
         }
 
         #[test]
+        fn text_is_that_of_the_number(a: [u8; 16]) {
+            let value = u128::from_be_bytes(a);
+            let digits = (0..TEXT_LEN).rev().map(|place| {
+                char::from(ALPHABET[(value >> (5 * place)) as usize & 31])
+            });
+            prop_assert_eq!(FlowId(a).to_string(), format!("flw_{}", digits.collect::<String>()));
+        }
+
+        #[test]
         fn task_ids_round_trip(e: [u8; 16], step: u32, attempt: u32) {
             let id = TaskId { step: StepId { execution: ExecutionId(e), step }, attempt };
             prop_assert_eq!(id.to_string().parse::<TaskId>(), Ok(id));
+            prop_assert_eq!(id.to_string(), format!("{}/{step}/{attempt}", id.step.execution));
+            prop_assert_eq!(id.step.to_string(), format!("{}/{step}", id.step.execution));
         }
 
         #[test]
