@@ -26,7 +26,8 @@ restate() {
 
 etcd() {
   [ -x "$folder/etcd/usr/bin/etcd" ] && return
-  command -v etcd > /dev/null && return
+  # -P: on the PATH; this function has the same name.
+  type -P etcd > /dev/null && return
   if ! command -v apt-get > /dev/null || ! command -v dpkg > /dev/null; then
     say "not a Debian: etcd is left out (put an etcd on the PATH)"
     return
