@@ -214,13 +214,16 @@ impl RaftLogStorage<Types> for Log {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries
+        let entries: Vec<_> = entries
             .into_iter()
             .map(|entry| LogEntry {
                 index: entry.log_id.index(),
                 bytes: codec::encode_entry(&entry),
             })
             .collect();
+        if let Some(last) = entries.last() {
+            self.shared.set_appended(last.index);
+        }
         self.store.append(
             entries,
             Box::new(move |result| callback.io_completed(result.map_err(io_error))),

@@ -24,6 +24,11 @@ pub(crate) struct Heard {
 pub(crate) struct Shared {
     fault: OnceLock<String>,
     applied: watch::Sender<u64>,
+    /// The last index that openraft has given to the log since this node started.
+    appended: AtomicU64,
+    /// Wakes all who wait for `appended`, in the order in which they came: the whole-node simulation relies
+    /// on it, and `watch` has none.
+    more_appended: Notify,
     durable: Mutex<Option<SnapshotMeta>>,
     heard: Mutex<Option<Heard>>,
     settled: AtomicBool,
@@ -51,6 +56,8 @@ impl Shared {
         Self {
             fault: OnceLock::new(),
             applied: watch::Sender::new(0),
+            appended: AtomicU64::new(0),
+            more_appended: Notify::new(),
             durable: Mutex::new(None),
             heard: Mutex::new(None),
             settled: AtomicBool::new(true),
@@ -94,6 +101,23 @@ impl Shared {
 
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    pub fn set_appended(&self, index: u64) {
+        self.appended.store(index, Relaxed);
+        self.more_appended.notify_waiters();
+    }
+
+    /// Waits until openraft has given the log more than up to `index`.
+    pub async fn appended_beyond(&self, index: u64) {
+        loop {
+            // Made first, so that it hears of what is appended between the look and the wait.
+            let more = self.more_appended.notified();
+            if self.appended.load(Relaxed) > index {
+                return;
+            }
+            more.await;
+        }
     }
 
     pub fn count_applied(&self, bytes: u64, fenced: u64, committed: u64) {

@@ -18,7 +18,7 @@ use super::{
     client::Failure,
     link::Link,
     serve::GROUP,
-    session::{InFlight, while_open, while_readable},
+    session::{InFlight, while_open, while_readable, with_entries},
     wire,
 };
 use crate::{limits::APPEND_TIMEOUT, raft::Types, shared::Shared};
@@ -50,6 +50,7 @@ where
         let in_flight = Arc::clone(&in_flight);
         let link = Arc::clone(link);
         let input = while_readable(input, Arc::clone(shared), Arc::clone(&in_flight));
+        let input = with_entries(Box::pin(input), Arc::clone(shared));
         let input = while_open(Box::pin(input), &session);
         input.then(move |request| {
             let in_flight = Arc::clone(&in_flight);

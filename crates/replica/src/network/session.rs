@@ -11,12 +11,19 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use openraft::raft::AppendEntriesRequest;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{limits::APPENDS_IN_FLIGHT_MAX, raft::Types, shared::Shared};
+use crate::{
+    limits::{APPENDS_IN_FLIGHT_MAX, COMMIT_WAIT},
+    raft::Types,
+    shared::Shared,
+};
 
 /// Requests that were sent and not answered.
 pub(super) struct InFlight {
@@ -87,9 +94,36 @@ where
     })
 }
 
+/// The requests, each asked for when there are entries for it, or a little later.
+///
+/// openraft tells each follower of each commit, in a request without entries where there are none to send.
+/// Next to a single caller that is a second message for every first one. Asked a little later, it tells of the
+/// commit with the entries that follow it. Nothing that openraft has given away is held back: how long a
+/// follower has promised to follow is counted from when a request was asked for.
+pub(super) fn with_entries<S>(
+    input: S,
+    shared: Arc<Shared>,
+) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+{
+    stream::unfold(
+        (input, shared, None),
+        |(mut input, shared, sent)| async move {
+            if let Some(sent) = sent {
+                // Whether there are some or not, there is a request.
+                let _ = timeout(COMMIT_WAIT, shared.appended_beyond(sent)).await;
+            }
+            let request = input.next().await?;
+            let sent = request.entries.last().map(|last| last.log_id.index());
+            Some((request, (input, shared, sent)))
+        },
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use futures::{FutureExt as _, stream};
+    use futures::FutureExt as _;
     use openraft::entry::RaftEntry as _;
 
     use super::*;
@@ -113,14 +147,48 @@ mod tests {
         assert_eq!(asked.load(Relaxed), 1);
     }
 
-    #[tokio::test]
-    async fn a_session_that_the_purge_has_overtaken_ends() {
-        let request = |prev, entries| AppendEntriesRequest::<Types> {
+    fn request(prev: u64, entries: Vec<Entry>) -> AppendEntriesRequest<Types> {
+        AppendEntriesRequest {
             vote: Vote::new_committed(1, 1),
             prev_log_id: Some(log_id(1, prev)),
             entries,
             leader_commit: None,
-        };
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_entries_the_next_request_waits_for_more_of_them_but_not_long() {
+        let entry = |index| Entry::new(log_id(1, index), Payload::Blank);
+        let shared = Arc::new(Shared::new(u64::MAX));
+        shared.set_appended(5);
+        let input = vec![
+            request(3, vec![entry(4)]),
+            request(4, vec![entry(5)]),
+            request(5, vec![entry(6)]),
+            request(6, vec![]),
+            request(6, vec![]),
+        ];
+        let mut sent = Box::pin(with_entries(stream::iter(input), Arc::clone(&shared)));
+        let start = Instant::now();
+        // There is another one already.
+        for _ in 0..2 {
+            assert!(sent.next().now_or_never().flatten().is_some());
+        }
+        // There is none, then there is.
+        assert!(sent.next().now_or_never().is_none());
+        shared.set_appended(6);
+        assert!(sent.next().now_or_never().flatten().is_some());
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        // There is none for as long as it waits.
+        let commit = sent.next().await.expect("a request");
+        assert!(commit.entries.is_empty());
+        assert!(start.elapsed() >= COMMIT_WAIT);
+        // One without entries makes nothing wait.
+        assert!(sent.next().now_or_never().flatten().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_session_that_the_purge_has_overtaken_ends() {
         let shared = Arc::new(Shared::new(u64::MAX));
         let in_flight = Arc::new(InFlight::default());
         shared.note_purged_read(7);

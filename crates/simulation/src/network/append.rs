@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::{failure, malformed},
     links::{Body, Links, Reply},
-    session::{InFlight, while_open, while_readable},
+    session::{InFlight, while_open, while_readable, with_entries},
     wire,
 };
 use crate::{limits::APPEND_TIMEOUT, raft::Types, run, shared::Shared};
@@ -45,6 +45,7 @@ where
     let session = CancellationToken::new();
     let input = stream::once(std::future::ready(first)).chain(input);
     let input = while_readable(input, Arc::clone(shared), Arc::clone(&in_flight));
+    let input = with_entries(Box::pin(input), Arc::clone(shared));
     let requests = while_open(Box::pin(input), &session);
     let pump = {
         let (links, in_flight) = (Arc::clone(links), Arc::clone(&in_flight));
