@@ -123,11 +123,6 @@ impl StateDatabase {
         let shown = dir.display().to_string();
         let not_opened =
             |error: rocksdb::Error| StoreError::rocksdb(format!("state: open {shown}"), &error);
-        let stored = if create && !dir.join("CURRENT").exists() {
-            Vec::new()
-        } else {
-            DB::list_cf(&options, &dir).map_err(not_opened)?
-        };
         let descriptors = Family::ALL.map(|family| {
             ColumnFamilyDescriptor::new(family.name(), family_options(family, store, memory))
         });
@@ -147,17 +142,14 @@ impl StateDatabase {
                 .db()
                 .set_options_cf(database.family(family), &options);
             set.map_err(not_opened)?;
-        }
-        for family in Family::ALL {
-            if !stored.is_empty() && !stored.iter().any(|name| name == family.name()) {
-                database.move_into(family)?;
-            }
+            database.move_into(family)?;
         }
         Ok(database)
     }
 
-    /// Gives a family its rows that lie with the others, as they did before it had a family. What is on disk is at each
-    /// moment the one or the other.
+    /// Gives a family its rows that lie with the others, as all did before it had a family. What is on disk of a row is
+    /// at each moment the one or the other; what a crash left where it was is found when the state is opened again, so
+    /// this looks each time.
     fn move_into(&self, family: Family) -> Result<(), StoreError> {
         let Some((from, to)) = self.families.range(family) else {
             return Ok(());
@@ -186,6 +178,8 @@ impl StateDatabase {
         if moved > 0 {
             tracing::info!(dir = %self.dir.display(), family = family.name(), moved, "rows moved into a column family of their own");
             self.flush()?;
+            // Or each look goes over all that was deleted.
+            self.db().compact_range_cf(others, Some(&*from), Some(&*to));
         }
         Ok(())
     }
@@ -387,6 +381,39 @@ mod tests {
             }
             assert_eq!(database.verify().expect("whole").rows, rows.len() as u64);
         }
+    }
+
+    #[test]
+    fn a_state_whose_rows_were_not_all_moved_is_moved_on() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("state");
+        let (store, rows) = (StoreOptions::default(), rows());
+        let memory = SharedMemory::new(&store).expect("memory");
+        // As a crash leaves it: the families are there, and some rows of theirs lie with the others.
+        let database = StateDatabase::open(GROUP, path.clone(), true, &store, &memory);
+        let database = database.expect("created");
+        for (number, row) in rows.iter().enumerate() {
+            let Mutation::Put { key, value } = row else {
+                unreachable!("all are written")
+            };
+            let family = if number % 3 == 0 {
+                database.families().of(key)
+            } else {
+                Family::Others
+            };
+            let written = database
+                .db()
+                .put_cf_opt(database.family(family), key, value, &database.write);
+            written.expect("put");
+        }
+        database.flush().expect("flushed");
+        drop(database);
+        let database = StateDatabase::open(GROUP, path, false, &store, &memory).expect("opened");
+        let each = rows.len() / TABLES.len();
+        for family in Family::ALL.into_iter().filter(|family| family.ascends()) {
+            assert_eq!(in_family(&database, family), each, "{family:?}");
+        }
+        assert_eq!(in_family(&database, Family::Others), 2 * each);
     }
 
     #[test]
