@@ -401,9 +401,10 @@ mod tests {
             } else {
                 Family::Others
             };
-            let written = database
-                .db()
-                .put_cf_opt(database.family(family), key, value, &database.write);
+            let written =
+                database
+                    .db()
+                    .put_cf_opt(database.family(family), key, value, &database.write);
             written.expect("put");
         }
         database.flush().expect("flushed");
