@@ -34,6 +34,8 @@ mod replica {
     pub(crate) mod space;
     pub(crate) mod tasks;
 }
+#[path = "../../store/src/log/committed.rs"]
+mod committed;
 #[allow(dead_code)]
 #[path = "../../store/src/error.rs"]
 mod store_error;

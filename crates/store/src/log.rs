@@ -3,6 +3,7 @@
 //! One writer thread and one WAL order everything; what is acknowledged is synced, in the order in
 //! which it was asked for. The log never looks into an entry.
 
+mod committed;
 mod database;
 mod format;
 mod mark;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use tidemill_types::PartitionId;
 
 use self::{
+    committed::WaitingPositions,
     database::LogDatabase,
     mark::SyncMark,
     tail::{Group, Limits, Reading},
@@ -72,6 +74,7 @@ pub struct LogShared {
     groups: Mutex<BTreeMap<PartitionId, Arc<Group>>>,
     limits: Limits,
     tail_bytes: Arc<AtomicUsize>,
+    committed: Arc<WaitingPositions>,
     queue: Option<SyncSender<Command>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -98,12 +101,14 @@ impl LogShared {
             );
         }
         let (queue, commands) = sync_channel(QUEUE_COMMANDS_MAX);
+        let committed = Arc::new(WaitingPositions::default());
         let writer = Writer {
             database: Arc::clone(&database),
             stop: Arc::clone(&stop),
             counters: Arc::clone(&counters),
             space,
             mark,
+            committed: Arc::clone(&committed),
         };
         let writer = thread::Builder::new()
             .name("log-writer".to_owned())
@@ -116,6 +121,7 @@ impl LogShared {
             groups: Mutex::new(groups),
             limits: Limits::new(options.log_tail_bytes),
             tail_bytes,
+            committed,
             queue: Some(queue),
             writer: Some(writer),
         })
@@ -205,17 +211,16 @@ impl LogStore {
         });
     }
 
-    /// Saves the committed position: in order with everything else, durable with the next sync.
+    /// Saves the committed position: written with the next write, or a little later, and never before the entries
+    /// that were appended before.
     pub fn save_committed(&self, committed: Bytes) {
         if self.shared.stop.check().is_err() {
             return;
         }
         let mut tail = self.group.tail();
         tail.committed = Some(committed.clone());
-        self.shared.send(Command::Committed {
-            group: self.group.id,
-            committed,
-        });
+        let waiting = &self.shared.committed;
+        waiting.put(&self.group, tail.appends(), committed);
     }
 
     /// Removes the entry at `index` and all later ones.

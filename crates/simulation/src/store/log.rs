@@ -1,5 +1,5 @@
 //! In the place of `crates/store/src/log.rs` and its writer thread: the same queue, the same tail in memory
-//! (that file is the real one), the same rule that everything which waits goes into one batch with one sync.
+//! (that file is the real one, as is that of the committed positions), the same rule that everything which waits goes into one batch with one sync.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tidemill_types::PartitionId;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
     Done, FailStop, LogEntry,
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     StoreError, codec,
+    committed::{COMMITTED_AFTER, WaitingPositions},
     options::Planted,
     run,
     tail::{Group, Limits, Reading},
@@ -33,15 +34,12 @@ struct Command {
     record: Option<Record>,
     /// Whose append it is, and its number there.
     written: Option<(Arc<Group>, u64)>,
-    /// None: nobody waits, and nothing need be synced for it.
-    done: Option<Done>,
+    done: Done,
 }
 
 impl Command {
     fn finish(self, result: Result<(), StoreError>) {
-        if let Some(done) = self.done {
-            done(result);
-        }
+        (self.done)(result);
     }
 }
 
@@ -76,6 +74,7 @@ pub(super) struct LogShared {
     queue: Arc<Queue>,
     groups: Mutex<BTreeMap<PartitionId, Arc<Group>>>,
     tail_bytes: Arc<AtomicUsize>,
+    committed: Arc<WaitingPositions>,
 }
 
 impl LogShared {
@@ -91,11 +90,13 @@ impl LogShared {
             queue: Arc::default(),
             groups: Mutex::new(groups.collect()),
             tail_bytes: Arc::clone(&tail_bytes),
+            committed: Arc::default(),
         });
         let writer = Writer {
             disk: Arc::clone(disk),
             stop: Arc::clone(stop),
             queue: Arc::clone(&shared.queue),
+            committed: Arc::clone(&shared.committed),
         };
         tokio::spawn(writer.run());
         Ok(shared)
@@ -123,12 +124,16 @@ struct Writer {
     disk: Arc<Disk>,
     stop: Arc<FailStop>,
     queue: Arc<Queue>,
+    committed: Arc<WaitingPositions>,
 }
 
 impl Writer {
     async fn run(self) {
         loop {
-            let commands = self.queue.next().await;
+            let Ok(commands) = timeout(COMMITTED_AFTER, self.queue.next()).await else {
+                self.write_committed();
+                continue;
+            };
             if self.stop.has_stopped() {
                 for command in commands {
                     command.finish(Err(StoreError::Stopped));
@@ -139,13 +144,33 @@ impl Writer {
         }
     }
 
+    fn committed(&self, about_to_be: &BTreeMap<PartitionId, u64>) -> Vec<Record> {
+        let positions = self.committed.take(about_to_be).into_iter();
+        positions
+            .map(|(group, position)| Record::Committed(group, position))
+            .collect()
+    }
+
+    fn write_committed(&self) {
+        let records = self.committed(&BTreeMap::new());
+        if !records.is_empty() && !self.stop.has_stopped() && self.disk.write_log(records).is_err()
+        {
+            self.stop.stop();
+        }
+    }
+
     async fn write(&self, commands: Vec<Command>) {
-        let sync = commands.iter().any(|command| command.done.is_some());
+        let appends = commands
+            .iter()
+            .filter_map(|command| command.written.as_ref());
+        let appends = appends.map(|(group, number)| (group.id, *number)).collect();
+        let committed = self.committed(&appends);
         let records = commands.iter().filter_map(|command| command.record.clone());
         let records = records
             .filter(|record| {
                 !(run::planted(Planted::VoteNotPersisted) && matches!(record, Record::Vote(..)))
             })
+            .chain(committed)
             .collect();
         let number = match self.disk.write_log(records) {
             Ok(number) => number,
@@ -157,9 +182,6 @@ impl Writer {
                 return;
             }
         };
-        if !sync {
-            return;
-        }
         if run::planted(Planted::NoSyncBeforeAck) {
             // As the operating system does by itself, some time later.
             finish(commands, Ok(()));
@@ -213,7 +235,7 @@ impl LogStore {
         self.shared.send(Command {
             record,
             written: None,
-            done: Some(done),
+            done,
         });
     }
 
@@ -232,7 +254,7 @@ impl LogStore {
             Ok(number) => self.shared.send(Command {
                 record: Some(Record::Entries(self.group.id, entries)),
                 written: Some((Arc::clone(&self.group), number)),
-                done: Some(done),
+                done,
             }),
             Err(error) => done(Err(error)),
         }
@@ -250,12 +272,10 @@ impl LogStore {
         if self.shared.stop.has_stopped() {
             return;
         }
-        self.group.tail().committed = Some(committed.clone());
-        self.shared.send(Command {
-            record: Some(Record::Committed(self.group.id, committed)),
-            written: None,
-            done: None,
-        });
+        let mut tail = self.group.tail();
+        tail.committed = Some(committed.clone());
+        let waiting = &self.shared.committed;
+        waiting.put(&self.group, tail.appends(), committed);
     }
 
     pub fn truncate_from(&self, index: u64, done: Done) {

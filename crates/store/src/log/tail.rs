@@ -134,9 +134,19 @@ impl Group {
     pub fn written(&self, written_when: u64) {
         self.written.store(written_when, Ordering::Release);
     }
+
+    /// The last append that can be read from the database.
+    pub fn is_written_up_to(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
 }
 
 impl Tail {
+    /// The number of the last append.
+    pub fn appends(&self) -> u64 {
+        self.appends
+    }
+
     /// Takes entries in; gives the number of this append.
     pub fn append(&mut self, entries: &[LogEntry], limits: &Limits) -> Result<u64, StoreError> {
         let mut expected = match (self.last, &self.purged) {

@@ -2,6 +2,7 @@
 //! batch with one sync, and is then acknowledged in the order in which it came.
 
 use std::{
+    collections::BTreeMap,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -17,6 +18,7 @@ use tidemill_types::PartitionId;
 
 use super::{
     Done, LogDatabase, LogEntry,
+    committed::{COMMITTED_AFTER, WaitingPositions},
     format::{self, Position},
     mark::SyncMark,
     tail::Group,
@@ -45,10 +47,6 @@ pub enum Command {
         vote: Bytes,
         done: Done,
     },
-    Committed {
-        group: PartitionId,
-        committed: Bytes,
-    },
     Truncate {
         group: PartitionId,
         removed: Option<(u64, u64)>,
@@ -72,7 +70,6 @@ impl Command {
             | Self::Truncate { done, .. }
             | Self::Purge { done, .. }
             | Self::Barrier { done } => done(result),
-            Self::Committed { .. } => {}
         }
     }
 
@@ -90,6 +87,7 @@ pub struct Writer {
     pub counters: Arc<Counters>,
     pub space: Arc<SpaceMonitor>,
     pub mark: SyncMark,
+    pub committed: Arc<WaitingPositions>,
 }
 
 /// Stops the store when the writer ends by a panic: nobody would be answered any more.
@@ -109,9 +107,16 @@ impl Writer {
         let _guard = StopOnPanic(Arc::clone(&self.stop));
         let mut looked = Instant::now();
         let mut group = Vec::new();
+        let mut is_quiet = false;
         loop {
-            match commands.recv_timeout(LOOK_AROUND_EVERY) {
+            let wait = if is_quiet {
+                LOOK_AROUND_EVERY
+            } else {
+                COMMITTED_AFTER
+            };
+            match commands.recv_timeout(wait) {
                 Ok(first) => {
+                    is_quiet = false;
                     let mut bytes = first.bytes();
                     group.push(first);
                     while bytes < BATCH_BYTES {
@@ -121,8 +126,14 @@ impl Writer {
                     }
                     self.handle(mem::take(&mut group));
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    is_quiet = true;
+                    self.write_committed();
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.write_committed();
+                    break;
+                }
             }
             if looked.elapsed() >= LOOK_AROUND_EVERY {
                 self.look_around();
@@ -168,17 +179,23 @@ impl Writer {
             }
         }
         let mut batch = WriteBatch::default();
+        let mut appends = BTreeMap::new();
         for command in group {
             self.put(&mut batch, command);
+            if let Command::Append {
+                group,
+                written_when,
+                ..
+            } = command
+            {
+                appends.insert(group.id, *written_when);
+            }
         }
-        let sync = !group
-            .iter()
-            .all(|command| matches!(command, Command::Committed { .. }));
+        for (group, position) in self.committed.take(&appends) {
+            LogDatabase::put_position(&mut batch, group, Position::Committed, &position);
+        }
         let start = Instant::now();
-        self.database.write(batch, sync)?;
-        if !sync {
-            return Ok(());
-        }
+        self.database.write(batch, true)?;
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         add(&self.counters.syncs, 1);
         add(&self.counters.sync_micros, micros);
@@ -199,6 +216,21 @@ impl Writer {
         Ok(())
     }
 
+    /// Without a sync: it would be for nothing.
+    fn write_committed(&self) {
+        let positions = self.committed.take(&BTreeMap::new());
+        if positions.is_empty() || self.stop.check().is_err() {
+            return;
+        }
+        let mut batch = WriteBatch::default();
+        for (group, position) in positions {
+            LogDatabase::put_position(&mut batch, group, Position::Committed, &position);
+        }
+        if let Err(error) = self.database.write(batch, false) {
+            self.stop.failed(error);
+        }
+    }
+
     fn put(&self, batch: &mut WriteBatch, command: &Command) {
         match command {
             Command::Append { group, entries, .. } => {
@@ -212,9 +244,6 @@ impl Writer {
             Command::Vote { group, vote, .. } => {
                 LogDatabase::put_position(batch, *group, Position::Vote, vote);
                 add(&self.counters.votes, 1);
-            }
-            Command::Committed { group, committed } => {
-                LogDatabase::put_position(batch, *group, Position::Committed, committed);
             }
             Command::Truncate { group, removed, .. } => {
                 if let Some((first, last)) = *removed {
