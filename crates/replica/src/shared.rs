@@ -26,9 +26,9 @@ pub(crate) struct Shared {
     applied: watch::Sender<u64>,
     /// The last index that openraft has given to the log since this node started.
     appended: AtomicU64,
-    /// Wakes all who wait for `appended`, in the order in which they came: the whole-node simulation relies
-    /// on it, and `watch` has none.
-    more_appended: Notify,
+    /// Wakes all who wait for more to be appended or applied, in the order in which they came: the whole-node
+    /// simulation relies on it, and `watch` has none.
+    progress: Notify,
     durable: Mutex<Option<SnapshotMeta>>,
     heard: Mutex<Option<Heard>>,
     settled: AtomicBool,
@@ -57,7 +57,7 @@ impl Shared {
             fault: OnceLock::new(),
             applied: watch::Sender::new(0),
             appended: AtomicU64::new(0),
-            more_appended: Notify::new(),
+            progress: Notify::new(),
             durable: Mutex::new(None),
             heard: Mutex::new(None),
             settled: AtomicBool::new(true),
@@ -93,6 +93,7 @@ impl Shared {
             *applied = index;
             modified
         });
+        self.progress.notify_waiters();
     }
 
     pub fn applied_index(&self) -> u64 {
@@ -105,18 +106,28 @@ impl Shared {
 
     pub fn set_appended(&self, index: u64) {
         self.appended.store(index, Relaxed);
-        self.more_appended.notify_waiters();
+        self.progress.notify_waiters();
     }
 
     /// Waits until openraft has given the log more than up to `index`.
     pub async fn appended_beyond(&self, index: u64) {
+        self.until(|| self.appended.load(Relaxed) > index).await;
+    }
+
+    /// Waits until this node has applied all up to `index`, or openraft has given the log more than that.
+    pub async fn applied_or_appended_beyond(&self, index: u64) {
+        let is_so = || self.applied_index() >= index || self.appended.load(Relaxed) > index;
+        self.until(is_so).await;
+    }
+
+    async fn until(&self, is_so: impl Fn() -> bool) {
         loop {
-            // Made first, so that it hears of what is appended between the look and the wait.
-            let more = self.more_appended.notified();
-            if self.appended.load(Relaxed) > index {
+            // Made first, so that it hears of what happens between the look and the wait.
+            let progress = self.progress.notified();
+            if is_so() {
                 return;
             }
-            more.await;
+            progress.await;
         }
     }
 

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    limits::{APPENDS_IN_FLIGHT_MAX, COMMIT_WAIT},
+    limits::{APPENDS_IN_FLIGHT_MAX, COMMIT_WAIT, NEXT_COMMIT_WAIT},
     raft::Types,
     shared::Shared,
 };
@@ -107,18 +107,24 @@ pub(super) fn with_entries<S>(
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
 {
-    stream::unfold(
-        (input, shared, None),
-        |(mut input, shared, sent)| async move {
-            if let Some(sent) = sent {
-                // Whether there are some or not, there is a request.
-                let _ = timeout(COMMIT_WAIT, shared.appended_beyond(sent)).await;
-            }
-            let request = input.next().await?;
-            let sent = request.entries.last().map(|last| last.log_id.index());
-            Some((request, (input, shared, sent)))
-        },
-    )
+    let state = (input, shared, None);
+    stream::unfold(state, |(mut input, shared, sent)| async move {
+        if let Some(sent) = sent {
+            wait_for_entries(&shared, sent).await;
+        }
+        let request = input.next().await?;
+        let sent = request.entries.last().map(|last| last.log_id.index());
+        Some((request, (input, shared, sent)))
+    })
+}
+
+/// Returns when there are entries after the one that was sent last, or a commit has waited for them long enough.
+async fn wait_for_entries(shared: &Shared, sent: u64) {
+    // What was sent last is to be told of, too. If it takes long, what was committed before is.
+    let committed = shared.applied_or_appended_beyond(sent);
+    if timeout(NEXT_COMMIT_WAIT, committed).await.is_ok() {
+        let _ = timeout(COMMIT_WAIT, shared.appended_beyond(sent)).await;
+    }
 }
 
 #[cfg(test)]
@@ -166,7 +172,8 @@ mod tests {
             request(4, vec![entry(5)]),
             request(5, vec![entry(6)]),
             request(6, vec![]),
-            request(6, vec![]),
+            request(6, vec![entry(7)]),
+            request(7, vec![]),
         ];
         let mut sent = Box::pin(with_entries(stream::iter(input), Arc::clone(&shared)));
         let start = Instant::now();
@@ -179,12 +186,18 @@ mod tests {
         shared.set_appended(6);
         assert!(sent.next().now_or_never().flatten().is_some());
         assert_eq!(start.elapsed(), Duration::ZERO);
-        // There is none for as long as it waits.
+        // There is none for as long as it waits, once what was sent is committed.
+        assert!(sent.next().now_or_never().is_none());
+        shared.set_applied(6);
         let commit = sent.next().await.expect("a request");
         assert!(commit.entries.is_empty());
-        assert!(start.elapsed() >= COMMIT_WAIT);
+        assert!(start.elapsed() >= COMMIT_WAIT && start.elapsed() < NEXT_COMMIT_WAIT);
         // One without entries makes nothing wait.
         assert!(sent.next().now_or_never().flatten().is_some());
+        // What is not committed for long is not waited for.
+        let start = Instant::now();
+        assert!(sent.next().await.is_some());
+        assert!(start.elapsed() >= NEXT_COMMIT_WAIT);
     }
 
     #[tokio::test]
