@@ -55,40 +55,12 @@ pub trait Element: Field {
     fn put_always(&self, tag: u32, out: &mut Vec<u8>);
 }
 
+/// A field whose bytes are those of prost's codec.
 macro_rules! scalar {
-    ($type:ty, $codec:ident) => {
+    ($type:ty, $codec:ident, |$value:ident, $tag:ident, $out:ident| $put:expr) => {
         impl Field for $type {
             fn put(&self, tag: u32, out: &mut Vec<u8>) {
                 if *self != <$type>::default() {
-                    encoding::$codec::encode(tag, self, out);
-                }
-            }
-
-            fn merge(
-                &mut self,
-                wire: WireType,
-                bytes: &mut Bytes,
-            ) -> Result<(), prost::DecodeError> {
-                encoding::$codec::merge(wire, self, bytes, DecodeContext::default())
-            }
-        }
-
-        impl Element for $type {
-            fn put_always(&self, tag: u32, out: &mut Vec<u8>) {
-                encoding::$codec::encode(tag, self, out);
-            }
-        }
-    };
-}
-
-scalar!(bool, bool);
-
-/// A number, as a varint: what prost's `uint32`, `uint64` and `int64` write.
-macro_rules! number {
-    ($type:ty, $codec:ident) => {
-        impl Field for $type {
-            fn put(&self, tag: u32, out: &mut Vec<u8>) {
-                if *self != 0 {
                     self.put_always(tag, out);
                 }
             }
@@ -103,47 +75,34 @@ macro_rules! number {
         }
 
         impl Element for $type {
-            fn put_always(&self, tag: u32, out: &mut Vec<u8>) {
-                put_key(tag, WireType::Varint, out);
-                put_varint(*self as u64, out);
+            fn put_always(&self, $tag: u32, $out: &mut Vec<u8>) {
+                let $value = self;
+                $put;
             }
         }
     };
 }
 
-number!(u32, uint32);
-number!(u64, uint64);
-number!(i64, int64);
-
-/// Bytes with their length before them: what prost's `string` and `bytes` write.
-macro_rules! delimited {
-    ($type:ty, $codec:ident) => {
-        impl Field for $type {
-            fn put(&self, tag: u32, out: &mut Vec<u8>) {
-                if !self.is_empty() {
-                    self.put_always(tag, out);
-                }
-            }
-
-            fn merge(
-                &mut self,
-                wire: WireType,
-                bytes: &mut Bytes,
-            ) -> Result<(), prost::DecodeError> {
-                encoding::$codec::merge(wire, self, bytes, DecodeContext::default())
-            }
-        }
-
-        impl Element for $type {
-            fn put_always(&self, tag: u32, out: &mut Vec<u8>) {
-                put_slice(tag, self.as_ref(), out);
-            }
-        }
-    };
-}
-
-delimited!(String, string);
-delimited!(Bytes, bytes);
+scalar!(bool, bool, |value, tag, out| encoding::bool::encode(
+    tag, value, out
+));
+scalar!(u32, uint32, |value, tag, out| put_number(
+    tag,
+    u64::from(*value),
+    out
+));
+scalar!(u64, uint64, |value, tag, out| put_number(tag, *value, out));
+scalar!(i64, int64, |value, tag, out| put_number(
+    tag,
+    *value as u64,
+    out
+));
+scalar!(String, string, |value, tag, out| put_slice(
+    tag,
+    value.as_bytes(),
+    out
+));
+scalar!(Bytes, bytes, |value, tag, out| put_slice(tag, value, out));
 
 impl Field for Timestamp {
     fn put(&self, tag: u32, out: &mut Vec<u8>) {
@@ -313,6 +272,12 @@ pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
 
 fn put_key(tag: u32, wire: WireType, out: &mut Vec<u8>) {
     put_varint(u64::from(tag << 3 | wire as u32), out);
+}
+
+/// Writes a number as a field: a varint.
+fn put_number(tag: u32, number: u64, out: &mut Vec<u8>) {
+    put_key(tag, WireType::Varint, out);
+    put_varint(number, out);
 }
 
 /// Writes bytes as a field.

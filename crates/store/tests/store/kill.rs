@@ -19,6 +19,25 @@ const CHILD: &str = "TIDEMILL_STORE_TEST_DIR";
 const GROUPS: u16 = 3;
 const IN_FLIGHT: usize = 8;
 
+/// Runs a test of this file as a process of its own that writes into `dir`, and kills it at a line for which `at` says
+/// so. What is still in the pipe then was said before, and is told too.
+fn run_until(test: &str, dir: &Path, mut at: impl FnMut(&str) -> bool) {
+    let mut child = Command::new(env::current_exe().expect("path"))
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("child");
+    let output = BufReader::new(child.stdout.take().expect("piped"));
+    for line in output.lines().map_while(Result::ok) {
+        if at(&line) {
+            child.kill().expect("kill");
+        }
+    }
+    child.wait().expect("ended");
+}
+
 /// Appends for ever, and prints each acknowledgement.
 fn write_until_killed(dir: &Path) {
     let store = open(dir);
@@ -53,29 +72,18 @@ fn survives_sigkill() {
     }
     let dir = tempfile::tempdir().expect("dir");
     for round in 0..4_u64 {
-        let mut child = Command::new(env::current_exe().expect("path"))
-            .args(["--exact", "kill::survives_sigkill", "--nocapture"])
-            .env(CHILD, dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("child");
-        let output = BufReader::new(child.stdout.take().expect("piped"));
         let mut acknowledged = [None; GROUPS as usize];
         let mut count = 0;
-        for line in output.lines().map_while(Result::ok) {
+        let test = "kill::survives_sigkill";
+        run_until(test, dir.path(), |line| {
             if let Some(rest) = line.strip_prefix("acknowledged ") {
                 let (group, index) = rest.split_once(' ').expect("two numbers");
                 let group: usize = group.parse().expect("group");
                 acknowledged[group] = Some(index.parse::<u64>().expect("index"));
                 count += 1;
             }
-            if count == 500 + round * 700 {
-                // What is still in the pipe after this was acknowledged too.
-                child.kill().expect("kill");
-            }
-        }
-        child.wait().expect("ended");
+            count == 500 + round * 700
+        });
         let store = open(dir.path());
         for (group, acknowledged) in acknowledged.iter().enumerate() {
             let acknowledged = acknowledged.expect("wrote something");
@@ -135,28 +143,14 @@ fn a_state_that_is_killed_has_all_of_a_batch_or_nothing() {
     let dir = tempfile::tempdir().expect("dir");
     let mut survived = 0;
     for round in 1..=4_u64 {
-        let mut child = Command::new(env::current_exe().expect("path"))
-            .args([
-                "--exact",
-                "kill::a_state_that_is_killed_has_all_of_a_batch_or_nothing",
-                "--nocapture",
-            ])
-            .env(CHILD, dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("child");
-        let output = BufReader::new(child.stdout.take().expect("piped"));
         let mut wrote = 0;
-        for line in output.lines().map_while(Result::ok) {
-            if let Some(number) = line.strip_prefix("wrote ") {
-                wrote = number.parse().expect("a number");
-                if wrote == round * 250 {
-                    child.kill().expect("kill");
-                }
-            }
-        }
-        child.wait().expect("ended");
+        let test = "kill::a_state_that_is_killed_has_all_of_a_batch_or_nothing";
+        run_until(test, dir.path(), |line| {
+            let number = line.strip_prefix("wrote ");
+            let number = number.map(|number| number.parse().expect("a number"));
+            wrote = number.unwrap_or(wrote);
+            number == Some(round * 250)
+        });
         assert!(wrote >= round * 250);
         let store = open_small(dir.path());
         let state = store.state(GROUP).expect("state");
