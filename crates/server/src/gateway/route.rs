@@ -26,6 +26,25 @@ pub(crate) enum Kind {
     Write,
 }
 
+/// Whether an answer was lost on its way back.
+#[derive(Default)]
+struct Lost {
+    /// It was the answer to a write.
+    may_have_happened: bool,
+}
+
+impl Lost {
+    /// What the caller gets to hear: whoever refuses a repeat does not know of the attempt before it, which may
+    /// still take effect even then.
+    fn outcome(&self, refused: Status) -> Status {
+        if !self.may_have_happened {
+            return refused;
+        }
+        tracing::debug!(%refused, "refused after an attempt whose answer was lost");
+        status(AskError::Unknown)
+    }
+}
+
 /// The answer of another node.
 pub(crate) fn forwarded<T>(answer: Result<Response<T>, Status>) -> Result<T, Status> {
     answer.map(Response::into_inner)
@@ -55,8 +74,7 @@ impl Node {
         }
         let mut deadline = Instant::now() + LEADER_WAIT;
         let mut leadership = group.leadership();
-        // A write whose answer was lost on its way back.
-        let mut may_have_happened = false;
+        let mut lost = Lost::default();
         loop {
             let now = *leadership.borrow_and_update();
             let asked = Instant::now();
@@ -67,7 +85,7 @@ impl Node {
                         return Ok(answer);
                     }
                     Err(AskError::NotLeader { .. }) => {}
-                    Err(error) => return Err(status(error)),
+                    Err(error) => return Err(lost.outcome(status(error))),
                 }
             } else if let Some(channel) =
                 now.leader.and_then(|node| self.replica.peer_channel(node))
@@ -96,10 +114,10 @@ impl Node {
                         return Ok(answer);
                     }
                     Err(error) if is_not_leader(&error) => {}
-                    Err(error) if code_of(&error).is_some() => return Err(error),
+                    Err(error) if code_of(&error).is_some() => return Err(lost.outcome(error)),
                     Err(error) => {
                         tracing::debug!(partition = %group.partition(), leader = ?now.leader, %error, "forwarded call failed");
-                        may_have_happened |= kind == Kind::Write;
+                        lost.may_have_happened |= kind == Kind::Write;
                     }
                 }
             }
@@ -109,14 +127,11 @@ impl Node {
             }
             let is_nowhere = group.fault().is_some() && self.replica.members().len() == 1;
             if is_nowhere || Instant::now() >= deadline {
-                return Err(status(if may_have_happened {
-                    AskError::Unknown
-                } else if let Some(fault) = group.fault() {
+                return Err(lost.outcome(status(match group.fault() {
                     // Nobody else has it either: waiting longer helps nobody.
-                    AskError::Corrupt(fault)
-                } else {
-                    AskError::NotLeader { leader: now.leader }
-                }));
+                    Some(fault) => AskError::Corrupt(fault),
+                    None => AskError::NotLeader { leader: now.leader },
+                })));
             }
             if now.leader.is_none() {
                 let _ = timeout_at(deadline, leadership.changed()).await;
@@ -143,6 +158,31 @@ mod tests {
 
     use super::*;
     use crate::gateway::{execution, flow, schedule};
+
+    #[test]
+    fn a_refusal_after_a_lost_answer_is_no_refusal() {
+        let refusals = || {
+            [
+                AskError::Overloaded { retry_after_ms: 7 },
+                AskError::Unavailable("x".into()),
+                AskError::NotLeader { leader: None },
+                AskError::Corrupt("x".into()),
+            ]
+            .map(status)
+        };
+        for refused in refusals() {
+            let code = refused.code();
+            assert_eq!(Lost::default().outcome(refused).code(), code);
+        }
+        let lost = Lost {
+            may_have_happened: true,
+        };
+        for refused in refusals() {
+            let told = lost.outcome(refused);
+            assert_eq!(told.code(), Code::Unknown);
+            assert_eq!(code_of(&told).as_deref(), Some("TM0203"));
+        }
+    }
 
     /// A channel to a node that announces an answer of so many bytes, and sends none of them.
     async fn answers_with(bytes: usize) -> PeerChannel {
