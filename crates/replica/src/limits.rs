@@ -40,8 +40,6 @@ pub(crate) const STATE_MACHINE_COMMANDS_MAX: u64 = 1_024;
 /// How long a commit waits for entries to travel with, so that a follower learns of it so much later where
 /// there are none. Long enough for who starts one thing after the other to have started the next.
 pub(crate) const COMMIT_WAIT: Duration = Duration::from_millis(2);
-/// How long a commit waits for one that is on its way and will be told of soon.
-pub(crate) const NEXT_COMMIT_WAIT: Duration = Duration::from_millis(10);
 /// How long a snapshot may take to be sent and installed.
 pub(crate) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(900);
 /// How long a follower may take to answer one append, its fsync included.

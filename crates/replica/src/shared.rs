@@ -26,8 +26,8 @@ pub(crate) struct Shared {
     applied: watch::Sender<u64>,
     /// The last index that openraft has given to the log since this node started.
     appended: AtomicU64,
-    /// Wakes all who wait for more to be appended or applied, in the order in which they came: the whole-node
-    /// simulation relies on it, and `watch` has none.
+    /// Wakes replication sessions, in the order in which they came: the whole-node simulation relies on it, and
+    /// `watch` has none.
     progress: Notify,
     durable: Mutex<Option<SnapshotMeta>>,
     heard: Mutex<Option<Heard>>,
@@ -93,7 +93,6 @@ impl Shared {
             *applied = index;
             modified
         });
-        self.progress.notify_waiters();
     }
 
     pub fn applied_index(&self) -> u64 {
@@ -106,21 +105,21 @@ impl Shared {
 
     pub fn set_appended(&self, index: u64) {
         self.appended.store(index, Relaxed);
+        self.wake_sessions();
+    }
+
+    /// Whether openraft has given the log more than up to `index`.
+    pub fn has_appended_beyond(&self, index: u64) -> bool {
+        self.appended.load(Relaxed) > index
+    }
+
+    /// Something that replication sessions wait for has happened.
+    pub fn wake_sessions(&self) {
         self.progress.notify_waiters();
     }
 
-    /// Waits until openraft has given the log more than up to `index`.
-    pub async fn appended_beyond(&self, index: u64) {
-        self.until(|| self.appended.load(Relaxed) > index).await;
-    }
-
-    /// Waits until this node has applied all up to `index`, or openraft has given the log more than that.
-    pub async fn applied_or_appended_beyond(&self, index: u64) {
-        let is_so = || self.applied_index() >= index || self.appended.load(Relaxed) > index;
-        self.until(is_so).await;
-    }
-
-    async fn until(&self, is_so: impl Fn() -> bool) {
+    /// Waits for what [`Self::wake_sessions`] tells of.
+    pub async fn until(&self, is_so: impl Fn() -> bool) {
         loop {
             // Made first, so that it hears of what happens between the look and the wait.
             let progress = self.progress.notified();

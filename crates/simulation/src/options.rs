@@ -21,13 +21,16 @@ pub enum Planted {
     MembersNotUpdated,
     /// A flush of the state that failed is taken for one that did not.
     FlushErrorIgnored,
+    /// openraft is asked for requests without entries while others are in flight, and takes the answers to those for
+    /// theirs.
+    AskedTooEarly,
     /// The activator tells the catalog that a flow's home has done its part, and does not ask it.
     HandOverBelieved,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoSyncBeforeAck,
         Self::VoteNotPersisted,
         Self::LogOutOfOrder,
@@ -37,6 +40,7 @@ impl Planted {
         Self::LeaderRestore,
         Self::MembersNotUpdated,
         Self::FlushErrorIgnored,
+        Self::AskedTooEarly,
         Self::HandOverBelieved,
     ];
 

@@ -282,7 +282,12 @@ impl World {
                     self.start(node);
                 }
             }
-            Event::Resume(node) => self.nodes[node as usize - 1].resume(),
+            Event::Pause(node) => self.pause_and_deafen(node),
+            Event::Resume(node) => self.resume(node),
+            Event::ReadAt(node) => self.read_at(node),
+            Event::Deafen(node, is_deaf) => {
+                self.links.set_deaf(node, is_deaf && !self.faults.are_over)
+            }
             Event::Heal => {
                 run::note("heal", &[]);
                 self.links.heal();
@@ -392,6 +397,7 @@ impl World {
         self.links.heal();
         for node in 0..self.nodes.len() {
             self.nodes[node].resume();
+            self.links.set_deaf(node as u64 + 1, false);
             self.nodes[node].faults_are_over.store(true, SeqCst);
             self.nodes[node].disk.set_slow(false);
             self.nodes[node].disk.set_full(false);

@@ -107,6 +107,12 @@ fn a_flush_that_failed_and_is_believed_is_found() {
 }
 
 #[test]
+fn an_answer_taken_for_that_of_another_request_is_found() {
+    // A read on a leader that was stopped, and that another one has followed.
+    check(Planted::AskedTooEarly, &["I1"]);
+}
+
+#[test]
 fn a_hand_over_that_is_believed_is_found() {
     check(Planted::HandOverBelieved, &["the catalog"]);
 }

@@ -16,7 +16,7 @@ const SEEDS: u64 = 250;
 const SEEDS_OF_FIVE: u64 = 40;
 
 /// What must have happened at least once over all seeds of three nodes: without it the run proves little.
-const MUST_HAPPEN: [&str; 48] = [
+const MUST_HAPPEN: [&str; 49] = [
     "batches",
     "batches refused by the fence",
     "changes of members found half made",
@@ -49,6 +49,7 @@ const MUST_HAPPEN: [&str; 48] = [
     "packets cut off",
     "packets sent again",
     "pauses",
+    "pauses of nodes that hear nothing afterwards",
     "power cuts",
     "power cuts of all nodes",
     "proposals lost alone",

@@ -42,15 +42,15 @@ where
         return Ok(Box::pin(stream::empty()));
     };
     let input = stream::once(std::future::ready(first)).chain(input);
-    let in_flight = Arc::new(InFlight::default());
+    let in_flight = Arc::new(InFlight::new(shared));
     // The connection polls the requests on its own, even after the answers were dropped: openraft has
     // moved on then, and what it would read may be purged.
     let session = CancellationToken::new();
     let requests = {
         let in_flight = Arc::clone(&in_flight);
         let link = Arc::clone(link);
-        let input = while_readable(input, Arc::clone(shared), Arc::clone(&in_flight));
-        let input = with_entries(Box::pin(input), Arc::clone(shared));
+        let input = while_readable(input, Arc::clone(&in_flight));
+        let input = with_entries(Box::pin(input), Arc::clone(&in_flight));
         let input = while_open(Box::pin(input), &session);
         input.then(move |request| {
             let in_flight = Arc::clone(&in_flight);
@@ -73,28 +73,27 @@ where
         Ok(Err(status)) => return Err(failure.of(&status)),
         Err(_) => return Err(failure.timeout(APPEND_TIMEOUT)),
     };
-    Ok(Box::pin(stream::unfold(
-        Some((answers, in_flight, failure, session)),
-        |state| async move {
-            let (mut answers, in_flight, failure, session) = state?;
-            match next(&mut answers, &in_flight).await {
-                // Told as a failure, openraft looks at the follower anew, and finds that it needs a snapshot.
-                Ok(None) if in_flight.is_overtaken() => {
-                    let why = "the log is purged beyond what the follower has";
-                    Some((Err(failure.of(&Status::aborted(why))), None))
-                }
-                Ok(None) => None,
-                Ok(Some(answer)) => match wire::appended_from_wire(answer) {
-                    Ok(answer) => Some((Ok(answer), Some((answers, in_flight, failure, session)))),
-                    Err(error) => {
-                        Some((Err(failure.of(&Status::internal(error.to_string()))), None))
-                    }
-                },
-                Err(Some(status)) => Some((Err(failure.of(&status)), None)),
-                Err(None) => Some((Err(failure.timeout(APPEND_TIMEOUT)), None)),
+    let state = Some((answers, in_flight, failure, session));
+    let answers = stream::unfold(state, |state| async move {
+        let (mut answers, in_flight, failure, session) = state?;
+        in_flight.asked();
+        match next(&mut answers, &in_flight).await {
+            // Told as a failure, openraft looks at the follower anew, and finds that it needs a snapshot.
+            Ok(None) if in_flight.is_overtaken() => {
+                let why = "the log is purged beyond what the follower has";
+                Some((Err(failure.of(&Status::aborted(why))), None))
             }
-        },
-    )))
+            Ok(None) => None,
+            Ok(Some(_)) if in_flight.is_ambiguous() => None,
+            Ok(Some(answer)) => match wire::appended_from_wire(answer) {
+                Ok(answer) => Some((Ok(answer), Some((answers, in_flight, failure, session)))),
+                Err(error) => Some((Err(failure.of(&Status::internal(error.to_string()))), None)),
+            },
+            Err(Some(status)) => Some((Err(failure.of(&status)), None)),
+            Err(None) => Some((Err(failure.timeout(APPEND_TIMEOUT)), None)),
+        }
+    });
+    Ok(Box::pin(answers))
 }
 
 /// The next answer; an error without status when none comes in time.
@@ -105,7 +104,7 @@ async fn next(
     loop {
         match timeout(APPEND_TIMEOUT / 4, answers.message()).await {
             Ok(Ok(answer)) => {
-                in_flight.answered();
+                in_flight.given();
                 return Ok(answer);
             }
             Ok(Err(status)) => return Err(Some(status)),

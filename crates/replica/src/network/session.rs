@@ -5,7 +5,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -20,51 +20,75 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    limits::{APPENDS_IN_FLIGHT_MAX, COMMIT_WAIT, NEXT_COMMIT_WAIT},
+    limits::{APPENDS_IN_FLIGHT_MAX, COMMIT_WAIT},
     raft::Types,
     shared::Shared,
 };
 
-/// Requests that were sent and not answered.
+/// Requests that were sent and whose answers openraft has not taken.
 pub(super) struct InFlight {
+    shared: Arc<Shared>,
     room: Semaphore,
     sent_at: Mutex<VecDeque<Instant>>,
+    is_given: AtomicBool,
     is_overtaken: AtomicBool,
-}
-
-impl Default for InFlight {
-    fn default() -> Self {
-        Self {
-            room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
-            sent_at: Mutex::default(),
-            is_overtaken: AtomicBool::new(false),
-        }
-    }
+    is_ambiguous: AtomicBool,
 }
 
 impl InFlight {
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
+            sent_at: Mutex::default(),
+            is_given: AtomicBool::new(false),
+            is_overtaken: AtomicBool::new(false),
+            is_ambiguous: AtomicBool::new(false),
+        }
+    }
+
+    fn sent_at(&self) -> MutexGuard<'_, VecDeque<Instant>> {
+        self.sent_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for room.
     pub async fn sent(&self) {
         if let Ok(permit) = self.room.acquire().await {
             permit.forget();
         }
-        let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
-        sent_at.push_back(Instant::now());
+        self.sent_at().push_back(Instant::now());
     }
 
-    pub fn answered(&self) {
-        self.room.add_permits(1);
-        let mut sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
-        sent_at.pop_front();
+    /// An answer is given to openraft.
+    pub fn given(&self) {
+        self.is_given.store(true, Relaxed);
+    }
+
+    /// openraft asks for an answer: it has done with the one before.
+    pub fn asked(&self) {
+        if self.is_given.swap(false, Relaxed) {
+            self.room.add_permits(1);
+            self.sent_at().pop_front();
+            self.shared.wake_sessions();
+        }
     }
 
     pub fn oldest(&self) -> Option<Duration> {
-        let sent_at = self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
-        sent_at.front().map(Instant::elapsed)
+        self.sent_at().front().map(Instant::elapsed)
     }
+
+    fn is_empty(&self) -> bool {
+        self.sent_at().is_empty()
+    }
+
     /// Whether the requests have ended because the log is purged beyond what the follower has.
     pub fn is_overtaken(&self) -> bool {
         self.is_overtaken.load(Relaxed)
+    }
+
+    /// Whether openraft could take an answer for that of another request. It must get none any more.
+    pub fn is_ambiguous(&self) -> bool {
+        self.is_ambiguous.load(Relaxed)
     }
 }
 
@@ -80,7 +104,6 @@ pub(super) fn while_open<S: Stream + Send + Unpin + 'static>(
 /// the follower would stay behind for as long as this leader leads.
 pub(super) fn while_readable<S>(
     input: S,
-    shared: Arc<Shared>,
     in_flight: Arc<InFlight>,
 ) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send
 where
@@ -88,42 +111,56 @@ where
 {
     input.take_while(move |request| {
         let next = request.prev_log_id.map_or(0, |prev| prev.index() + 1);
-        let is_overtaken = request.entries.is_empty() && shared.is_overtaken(next);
+        let is_overtaken = request.entries.is_empty() && in_flight.shared.is_overtaken(next);
         in_flight.is_overtaken.fetch_or(is_overtaken, Relaxed);
         std::future::ready(!is_overtaken)
     })
 }
 
-/// The requests, each asked for when there are entries for it, or a little later.
+/// The requests, each asked for when there are entries for it, or all before it are answered.
 ///
-/// openraft tells each follower of each commit, in a request without entries where there are none to send.
-/// Next to a single caller that is a second message for every first one. Asked a little later, it tells of the
-/// commit with the entries that follow it. Nothing that openraft has given away is held back: how long a
-/// follower has promised to follow is counted from when a request was asked for.
+/// openraft finds the request that an answer is of by the last entry, and counts from when it was asked for that
+/// request how long the follower has promised to follow no other leader. A request without entries ends where
+/// the one before it did: the answer to that one would be taken for its own, and make the leader serve reads while
+/// another one is elected (seed 1218 of the campaign: a node that was stopped for four seconds found old answers when it
+/// went on). So nothing is asked for that would have no entries while anything is in flight.
+///
+/// A commit is told in a request without entries where there are none to tell it with. Next to a single caller
+/// that would be a second message for every first one, so it waits a little for entries.
 pub(super) fn with_entries<S>(
     input: S,
-    shared: Arc<Shared>,
+    in_flight: Arc<InFlight>,
 ) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
 {
-    let state = (input, shared, None);
-    stream::unfold(state, |(mut input, shared, sent)| async move {
+    let state = (input, in_flight, None);
+    stream::unfold(state, |(mut input, in_flight, sent)| async move {
         if let Some(sent) = sent {
-            wait_for_entries(&shared, sent).await;
+            in_flight.wait_for_entries(sent).await;
         }
         let request = input.next().await?;
-        let sent = request.entries.last().map(|last| last.log_id.index());
-        Some((request, (input, shared, sent)))
+        if request.entries.is_empty() && !in_flight.is_empty() {
+            // Entries were appended, and openraft has not heard of it. Seldom if ever; but it must not stand.
+            in_flight.is_ambiguous.store(true, Relaxed);
+            return None;
+        }
+        let last = request.entries.last().map(|last| &last.log_id);
+        let last = last.or(request.prev_log_id.as_ref());
+        let sent = Some(last.map_or(0, |last| last.index()));
+        Some((request, (input, in_flight, sent)))
     })
 }
 
-/// Returns when there are entries after the one that was sent last, or a commit has waited for them long enough.
-async fn wait_for_entries(shared: &Shared, sent: u64) {
-    // What was sent last is to be told of, too. If it takes long, what was committed before is.
-    let committed = shared.applied_or_appended_beyond(sent);
-    if timeout(NEXT_COMMIT_WAIT, committed).await.is_ok() {
-        let _ = timeout(COMMIT_WAIT, shared.appended_beyond(sent)).await;
+impl InFlight {
+    /// Returns when there are entries after the one that was sent last; or when all is answered, and a commit has
+    /// waited for entries long enough.
+    async fn wait_for_entries(&self, sent: u64) {
+        let shared = &self.shared;
+        let has_entries = || shared.has_appended_beyond(sent);
+        shared.until(|| has_entries() || self.is_empty()).await;
+        // Whether they come or not, there is something to ask for.
+        let _ = timeout(COMMIT_WAIT, shared.until(has_entries)).await;
     }
 }
 
@@ -162,48 +199,105 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn after_entries_the_next_request_waits_for_more_of_them_but_not_long() {
-        let entry = |index| Entry::new(log_id(1, index), Payload::Blank);
+    /// Requests with and without entries, as openraft would make them, of a log that has entries up to `appended`.
+    fn fixture(
+        requests: Vec<AppendEntriesRequest<Types>>,
+        appended: u64,
+    ) -> (
+        impl Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+        Arc<InFlight>,
+        Arc<Shared>,
+    ) {
         let shared = Arc::new(Shared::new(u64::MAX));
-        shared.set_appended(5);
-        let input = vec![
+        shared.set_appended(appended);
+        let in_flight = Arc::new(InFlight::new(&shared));
+        let sent = with_entries(stream::iter(requests), Arc::clone(&in_flight));
+        let sent = sent.then({
+            let in_flight = Arc::clone(&in_flight);
+            move |request| {
+                let in_flight = Arc::clone(&in_flight);
+                async move {
+                    in_flight.sent().await;
+                    request
+                }
+            }
+        });
+        (Box::pin(sent), in_flight, shared)
+    }
+
+    fn entry(index: u64) -> Entry {
+        Entry::new(log_id(1, index), Payload::Blank)
+    }
+
+    fn take_answer(in_flight: &InFlight) {
+        in_flight.given();
+        in_flight.asked();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_without_entries_is_asked_for_while_anything_is_in_flight() {
+        let requests = vec![
             request(3, vec![entry(4)]),
             request(4, vec![entry(5)]),
+            request(5, vec![]),
+            request(5, vec![]),
             request(5, vec![entry(6)]),
-            request(6, vec![]),
-            request(6, vec![entry(7)]),
-            request(7, vec![]),
         ];
-        let mut sent = Box::pin(with_entries(stream::iter(input), Arc::clone(&shared)));
-        let start = Instant::now();
-        // There is another one already.
+        let (mut sent, in_flight, shared) = fixture(requests, 5);
         for _ in 0..2 {
             assert!(sent.next().now_or_never().flatten().is_some());
         }
-        // There is none, then there is.
-        assert!(sent.next().now_or_never().is_none());
+        let long = Duration::from_secs(5);
+        assert!(timeout(long, sent.next()).await.is_err());
+        take_answer(&in_flight);
+        assert!(timeout(long, sent.next()).await.is_err(), "one is left");
+        // Given is not taken.
+        in_flight.given();
+        assert!(timeout(long, sent.next()).await.is_err());
+        in_flight.asked();
+        for _ in 0..2 {
+            let commit = sent.next().await.expect("a request");
+            assert!(commit.entries.is_empty());
+            assert!(timeout(long, sent.next()).await.is_err());
+            take_answer(&in_flight);
+        }
         shared.set_appended(6);
         assert!(sent.next().now_or_never().flatten().is_some());
-        assert_eq!(start.elapsed(), Duration::ZERO);
-        // There is none for as long as it waits, once what was sent is committed.
+        assert!(!in_flight.is_ambiguous());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_waits_for_entries_but_not_long() {
+        let requests = vec![
+            request(3, vec![entry(4)]),
+            request(4, vec![entry(5)]),
+            request(5, vec![]),
+        ];
+        let (mut sent, in_flight, shared) = fixture(requests, 4);
+        assert!(sent.next().await.is_some());
+        take_answer(&in_flight);
         assert!(sent.next().now_or_never().is_none());
-        shared.set_applied(6);
-        let commit = sent.next().await.expect("a request");
-        assert!(commit.entries.is_empty());
-        assert!(start.elapsed() >= COMMIT_WAIT && start.elapsed() < NEXT_COMMIT_WAIT);
-        // One without entries makes nothing wait.
+        shared.set_appended(5);
         assert!(sent.next().now_or_never().flatten().is_some());
-        // What is not committed for long is not waited for.
+        take_answer(&in_flight);
         let start = Instant::now();
         assert!(sent.next().await.is_some());
-        assert!(start.elapsed() >= NEXT_COMMIT_WAIT);
+        assert!(start.elapsed() >= COMMIT_WAIT);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_has_no_entries_all_the_same_ends_the_session() {
+        let requests = vec![request(3, vec![entry(4)]), request(4, vec![])];
+        let (mut sent, in_flight, _shared) = fixture(requests, 5);
+        assert!(sent.next().await.is_some());
+        assert!(sent.next().await.is_none());
+        assert!(in_flight.is_ambiguous());
     }
 
     #[tokio::test]
     async fn a_session_that_the_purge_has_overtaken_ends() {
         let shared = Arc::new(Shared::new(u64::MAX));
-        let in_flight = Arc::new(InFlight::default());
+        let in_flight = Arc::new(InFlight::new(&shared));
         shared.note_purged_read(7);
         // Entries that were read before the purge, and a commit without entries ahead of it, go out.
         let read = vec![Entry::new(log_id(1, 4), Payload::Blank)];
@@ -214,7 +308,7 @@ mod tests {
             request(9, vec![]),
         ];
         let input = stream::iter(input);
-        let sent: Vec<_> = while_readable(input, shared, Arc::clone(&in_flight))
+        let sent: Vec<_> = while_readable(input, Arc::clone(&in_flight))
             .collect()
             .await;
         assert_eq!(sent.len(), 2);

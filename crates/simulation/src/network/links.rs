@@ -122,6 +122,8 @@ struct Stream {
 struct State {
     up: BTreeSet<u64>,
     cut: BTreeSet<(u64, u64)>,
+    /// Nothing arrives there, whatever else is healed.
+    deaf: BTreeSet<u64>,
     slow: BTreeSet<(u64, u64)>,
     lossy: BTreeSet<(u64, u64)>,
     packets: BTreeMap<(u64, u64), Packet>,
@@ -378,7 +380,7 @@ impl Links {
                 body,
                 is_notice,
             } = first.remove();
-            if !is_notice && state.cut.contains(&(from, to)) {
+            if !is_notice && (state.cut.contains(&(from, to)) || state.deaf.contains(&to)) {
                 run::count("packets cut off");
                 state.lose(body, from, to);
             } else if !state.up.contains(&to) {
@@ -442,6 +444,14 @@ impl Links {
     }
 
     /// All links are well again.
+    pub fn set_deaf(&self, node: u64, is_deaf: bool) {
+        if is_deaf {
+            self.state().deaf.insert(node);
+        } else {
+            self.state().deaf.remove(&node);
+        }
+    }
+
     pub fn heal(&self) {
         let mut state = self.state();
         state.cut.clear();

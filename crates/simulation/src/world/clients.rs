@@ -254,12 +254,16 @@ impl World {
         if self.faults.are_over {
             return;
         }
+        self.client_asks();
+        let ms = run::between(PAUSE_MS.0, PAUSE_MS.1);
+        self.after(ms, Event::ClientNext(client));
+    }
+
+    pub(super) fn client_asks(&mut self) {
         match self.clients.next() {
             Some(request) => self.send(request),
             None => self.read_something(),
         }
-        let ms = run::between(PAUSE_MS.0, PAUSE_MS.1);
-        self.after(ms, Event::ClientNext(client));
     }
 
     /// The node that is asked next: where the leader was last, or any.
@@ -430,8 +434,23 @@ impl World {
         let Some((request, execution)) = self.clients.executions.last().copied() else {
             return;
         };
+        let node = self.target(execution.partition());
+        self.read(request, execution, node);
+    }
+
+    /// Reads the last acknowledged execution of each group on this node.
+    pub(super) fn read_at(&mut self, node: u64) {
+        let mut last = BTreeMap::new();
+        for (request, execution) in &self.clients.executions {
+            last.insert(execution.partition(), (*request, *execution));
+        }
+        for (request, execution) in last.into_values() {
+            self.read(request, execution, node);
+        }
+    }
+
+    fn read(&mut self, request: usize, execution: ExecutionId, node: u64) {
         let group = execution.partition();
-        let node = self.target(group);
         let key = Bytes::copy_from_slice(&execution_key(execution));
         self.nodes[node as usize - 1].read(group, key, &self.outbox, request);
     }

@@ -36,8 +36,14 @@ pub(super) enum Event {
     Fault,
     /// A node comes back.
     Restart(u64),
+    /// A node is paused, and hears nothing afterwards.
+    Pause(u64),
     /// A paused node goes on.
     Resume(u64),
+    /// Somebody reads on a node that was paused.
+    ReadAt(u64),
+    /// From now on a node hears nothing, or does again.
+    Deafen(u64, bool),
     /// All links are well.
     Heal,
     /// A disk is well.

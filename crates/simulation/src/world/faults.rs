@@ -17,6 +17,10 @@ const PAUSE_MS: (u64, u64) = (80, 900);
 /// How long a node is down, a link cut, a disk slow.
 const SHORT_MS: (u64, u64) = (50, 900);
 const LONG_MS: (u64, u64) = (900, 3_000);
+/// Requests that are on their way when a leader is paused.
+const REQUESTS_BEFORE_PAUSE: usize = 8;
+/// Reads on a node that was paused.
+const READS_OF_RESUMED: usize = 10;
 /// A wall clock may be so wrong.
 const SKEW_MS: u64 = 8_000;
 
@@ -50,12 +54,40 @@ impl World {
         others
     }
 
+    fn cut_off(&mut self, node: u64) {
+        for other in self.others(node) {
+            self.links.set_cut(node, other);
+            self.links.set_cut(other, node);
+        }
+    }
+
+    /// A node is paused in the midst of its work, answers to what it has sent wait for it, and then it hears nothing
+    /// of another leader, until a while after it has gone on.
+    pub(super) fn pause_and_deafen(&mut self, node: u64) {
+        if self.faults.are_over || !self.nodes[node as usize - 1].pause() {
+            return;
+        }
+        let ms = run::between(LONG_MS.0, LONG_MS.1);
+        self.after(run::between(2, SHORT_MS.0), Event::Deafen(node, true));
+        self.after(ms, Event::Resume(node));
+        let ms = ms + run::between(SHORT_MS.0, SHORT_MS.1);
+        self.after(ms, Event::Deafen(node, false));
+    }
+
+    /// A paused node goes on, and whoever took it for the leader reads there.
+    pub(super) fn resume(&mut self, node: u64) {
+        self.nodes[node as usize - 1].resume();
+        for _ in 0..READS_OF_RESUMED {
+            self.after(run::between(1, SHORT_MS.0), Event::ReadAt(node));
+        }
+    }
+
     fn strike(&mut self, node: u64, group: PartitionId) {
         let others = self.others(node);
         let one = others[run::between(0, others.len() as u64 - 1) as usize];
         let ms = a_while();
         let index = node as usize - 1;
-        let what = match run::between(0, 107) {
+        let what = match run::between(0, 113) {
             0..=9 => {
                 self.crash(node, Crash::Killed, ms);
                 "processes killed"
@@ -77,10 +109,7 @@ impl World {
                 "pauses"
             }
             40..=49 => {
-                for other in others {
-                    self.links.set_cut(node, other);
-                    self.links.set_cut(other, node);
-                }
+                self.cut_off(node);
                 self.after(ms, Event::Heal);
                 "nodes cut off"
             }
@@ -146,6 +175,15 @@ impl World {
             100..=103 => {
                 self.nodes[index].disk.fail_next_write();
                 "writes of the state that fail"
+            }
+            104..=109 => {
+                let leader = self.clients.leaders.get(&group).copied().unwrap_or(node);
+                for _ in 0..REQUESTS_BEFORE_PAUSE {
+                    self.client_asks();
+                }
+                let after = run::between(1, SHORT_MS.0 / 4);
+                self.after(after, Event::Pause(leader));
+                "pauses of nodes that hear nothing afterwards"
             }
             _ => {
                 self.nodes[index].hand_over(group, one);

@@ -44,6 +44,8 @@ use crate::{
     tasks::Tasks,
 };
 
+/// Turns that a process's tasks have between two messages that it finds when it goes on.
+const TURNS_BETWEEN_MAX: u64 = 40;
 /// Entries between two snapshots, so few that a node that was away needs one.
 const SNAPSHOT_ENTRIES: u64 = 60;
 const KEEP_ENTRIES: u64 = 12;
@@ -233,14 +235,26 @@ impl Node {
         let until = process.begun + Duration::from_millis(now_ms - process.begun_ms);
         let waiting = std::mem::take(&mut process.waiting);
         let server = process.opened.as_ref().map(|opened| &opened.server);
+        let take = |(from, body)| {
+            if let Some(server) = server {
+                server.take(from, body);
+            }
+        };
         process.runtime.block_on(async {
+            let mut waiting = waiting.into_iter();
             if slept > 0 {
-                // Everything that was due while it was paused is due at once.
+                // A process that goes on reads some of what has come before it finds what is due, all at once.
+                let before = run::between(0, waiting.len() as u64) as usize;
+                waiting.by_ref().take(before).for_each(&take);
                 tokio::time::advance(Duration::from_millis(slept)).await;
             }
-            if let Some(server) = server {
-                for (from, body) in waiting {
-                    server.take(from, body);
+            for message in waiting {
+                take(message);
+                if slept > 0 {
+                    // It reads one connection after the other, and does what follows from it in between.
+                    for _ in 0..run::between(0, TURNS_BETWEEN_MAX) {
+                        tokio::task::yield_now().await;
+                    }
                 }
             }
             tokio::time::sleep_until(until).await;
