@@ -1,7 +1,8 @@
 //! One epoch: commands in, batches out, answers when they are applied.
 //!
-//! Group commit: whatever is ready when a batch leaves goes into the next one. A few are on their way at
-//! once, as the pace says; the decider's ledger knows what they will have written. The epoch ends at the first error: nothing that was decided after it may stand.
+//! Group commit: whatever is ready when a batch leaves goes into the next one. Up to
+//! [`BATCHES_IN_FLIGHT_MAX`] are on their way at once; the decider's ledger knows what they will have
+//! written. The epoch ends at the first error: nothing that was decided after it may stand.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -16,7 +17,7 @@ use tidemill_replica::ProposeError;
 use tidemill_rows::Epoch;
 use tidemill_types::{
     ErrorClass, Timestamp,
-    limits::{BATCH_BYTES_MAX, COMMANDS_PER_TURN_MAX, MAILBOX_COMMANDS_MAX},
+    limits::{BATCH_BYTES_MAX, BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX, MAILBOX_COMMANDS_MAX},
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -291,7 +292,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         }
         let now = Instant::now();
         let in_flight = self.batches_in_flight;
-        if !self.pace.may_send(in_flight, now) {
+        if in_flight >= BATCHES_IN_FLIGHT_MAX || !self.pace.may_send(in_flight, now) {
             return Ok(());
         }
         let sent = self.pace.sent(self.decider.batch_len(), in_flight, now);

@@ -1,27 +1,20 @@
-//! How large a batch may get, and how many may be on their way, so that what is on its way is soon there.
+//! How large a batch may get, so that what is on its way is soon there.
 //!
 //! Larger batches cost less for each command, but all who come wait behind what is in flight: beyond what
 //! keeps the log busy, a larger batch only makes everybody wait longer. How long a commit takes when nothing else
-//! is on its way is measured now and then; while commits take several times as long, fewer are on their way, and then
-//! batches get smaller; they get larger again when they do not. This is the idea of the delay-based limits of TCP Vegas (Brakmo and
+//! is on its way is measured now and then; batches get smaller while commits take several times as long, and
+//! larger again when they do not. This is the idea of the delay-based limits of TCP Vegas (Brakmo and
 //! Peterson, 1995) and of Netflix's concurrency-limits.
 
 use std::time::Duration;
 
-use tidemill_types::limits::{BATCH_ROWS_MAX, BATCH_ROWS_MIN, BATCHES_IN_FLIGHT_MAX};
+use tidemill_types::limits::{BATCH_ROWS_MAX, BATCH_ROWS_MIN};
 use tokio::time::Instant;
 
 /// A commit may take so many times as long as one that has the log for itself.
 const WAIT_TIMES: u32 = 3;
 /// Below this it is not worth while to make batches smaller.
 const WAIT_MIN: Duration = Duration::from_millis(8);
-/// So many batches keep a log busy that has too much to do: one is written while the other is made. More of them only
-/// wait for each other.
-const IN_FLIGHT_CROWDED: usize = 2;
-/// Below this it is not worth while to make batches smaller, where fewer are on their way.
-const WAIT_MIN_CROWDED: Duration = Duration::from_millis(4);
-/// It is not crowded any more where a commit takes less than so much, or hardly longer than alone.
-const WAIT_QUIET: Duration = Duration::from_millis(2);
 /// Above this batches get smaller even where the log is slow.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 /// A commit is measured alone at least this often.
@@ -36,8 +29,6 @@ const TRIES: u8 = 2;
 /// See the module.
 pub(super) struct Pace {
     rows: f64,
-    /// Commits took too long, and do not yet take little.
-    is_crowded: bool,
     /// How long a commit of few rows takes that has the log for itself.
     alone: Duration,
     measured: Instant,
@@ -56,7 +47,6 @@ impl Pace {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             rows: BATCH_ROWS_MAX as f64,
-            is_crowded: false,
             alone: Duration::ZERO,
             measured: now,
             tries: 0,
@@ -73,12 +63,7 @@ impl Pace {
 
     /// Whether a batch may leave with so many in flight: none may while one is to be measured alone.
     pub(super) fn may_send(&self, in_flight: usize, now: Instant) -> bool {
-        let most = if self.is_crowded {
-            IN_FLIGHT_CROWDED
-        } else {
-            BATCHES_IN_FLIGHT_MAX
-        };
-        in_flight == 0 || (in_flight < most && !self.is_due(now))
+        in_flight == 0 || !self.is_due(now)
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -111,17 +96,7 @@ impl Pace {
                 before => (before * 7 + took) / 8,
             };
         }
-        let least = if self.is_crowded {
-            WAIT_MIN_CROWDED
-        } else {
-            WAIT_MIN
-        };
-        let wait = (self.alone * WAIT_TIMES).clamp(least, WAIT_MAX);
-        if took > wait {
-            self.is_crowded = true;
-        } else if !sent.is_measure && took < WAIT_QUIET.max(self.alone * 3 / 2) {
-            self.is_crowded = false;
-        }
+        let wait = (self.alone * WAIT_TIMES).clamp(WAIT_MIN, WAIT_MAX);
         let ratio = wait.as_secs_f64() / took.as_secs_f64().max(f64::EPSILON);
         // A batch that had room says nothing about larger ones.
         if ratio < 1.0 || sent.rows >= self.rows as usize {
@@ -135,6 +110,8 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+
+    use tidemill_types::limits::BATCHES_IN_FLIGHT_MAX;
 
     use super::*;
 
@@ -150,7 +127,7 @@ mod tests {
         let (mut now, mut free, mut rows) = (start, start, 0);
         let mut took = VecDeque::new();
         while now - start < Duration::from_secs(30) {
-            while pace.may_send(in_flight.len(), now) {
+            while in_flight.len() < BATCHES_IN_FLIGHT_MAX && pace.may_send(in_flight.len(), now) {
                 let sent = pace.sent(pace.rows(now), in_flight.len(), now);
                 let work = Duration::from_secs_f64(sent.rows as f64 / log.rows_per_second);
                 free = free.max(now) + work;
@@ -177,28 +154,8 @@ mod tests {
         };
         let start = Instant::now();
         let (rate, longest) = flood(&log, &mut Pace::new(start), start);
-        assert!(longest < 2 * WAIT_MIN_CROWDED, "{longest:?}");
+        assert!(longest < 2 * WAIT_MIN, "{longest:?}");
         assert!(rate > 190_000.0, "{rate}");
-    }
-
-    #[test]
-    fn fewer_are_on_their_way_while_it_is_crowded() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
-        let most = |pace: &Pace| (0..).find(|in_flight| !pace.may_send(*in_flight, start));
-        assert_eq!(most(&pace), Some(BATCHES_IN_FLIGHT_MAX));
-        let mut takes = |took, in_flight| {
-            let sent = pace.sent(BATCH_ROWS_MIN, in_flight, start);
-            pace.applied(sent, start + took);
-            most(&pace)
-        };
-        assert_eq!(takes(WAIT_MIN, 1), Some(BATCHES_IN_FLIGHT_MAX));
-        let long = WAIT_MIN + Duration::from_millis(1);
-        assert_eq!(takes(long, 1), Some(IN_FLIGHT_CROWDED));
-        assert_eq!(takes(WAIT_QUIET, 1), Some(IN_FLIGHT_CROWDED));
-        // What has the log for itself says nothing of the others.
-        assert_eq!(takes(WAIT_QUIET / 2, 0), Some(IN_FLIGHT_CROWDED));
-        assert_eq!(takes(WAIT_QUIET / 2, 1), Some(BATCHES_IN_FLIGHT_MAX));
     }
 
     #[test]
@@ -218,7 +175,7 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         let slow = Log {
-            rows_per_second: 2_000.0,
+            rows_per_second: 5_000.0,
             latency: Duration::from_millis(1),
         };
         flood(&slow, &mut pace, start);
