@@ -96,18 +96,8 @@ impl<const N: usize> Text<N> {
         self.len += more.len();
     }
 
-    fn put_number(&mut self, mut number: u32) {
-        let mut digits = [0; 10];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        self.put(&digits[at..]);
+    fn put_number(&mut self, number: u32) {
+        self.put(itoa::Buffer::new().format(number).as_bytes());
     }
 
     fn put_base32(&mut self, bytes: [u8; 16]) {

@@ -191,9 +191,7 @@ impl Writer {
                 appends.insert(group.id, *written_when);
             }
         }
-        for (group, position) in self.committed.take(&appends) {
-            LogDatabase::put_position(&mut batch, group, Position::Committed, &position);
-        }
+        self.put_committed(&mut batch, &appends);
         let start = Instant::now();
         self.database.write(batch, true)?;
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -218,16 +216,20 @@ impl Writer {
 
     /// Without a sync: it would be for nothing.
     fn write_committed(&self) {
-        let positions = self.committed.take(&BTreeMap::new());
-        if positions.is_empty() || self.stop.check().is_err() {
-            return;
-        }
         let mut batch = WriteBatch::default();
-        for (group, position) in positions {
-            LogDatabase::put_position(&mut batch, group, Position::Committed, &position);
+        self.put_committed(&mut batch, &BTreeMap::new());
+        if batch.is_empty() || self.stop.check().is_err() {
+            return;
         }
         if let Err(error) = self.database.write(batch, false) {
             self.stop.failed(error);
+        }
+    }
+
+    /// Those whose entries are written, or about to be with this batch.
+    fn put_committed(&self, batch: &mut WriteBatch, about_to_be: &BTreeMap<PartitionId, u64>) {
+        for (group, position) in self.committed.take(about_to_be) {
+            LogDatabase::put_position(batch, group, Position::Committed, &position);
         }
     }
 

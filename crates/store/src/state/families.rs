@@ -99,7 +99,7 @@ impl Family {
 /// The families of one group's state.
 #[derive(Clone, Copy, Debug)]
 pub struct Families {
-    group: [u8; 2],
+    group: PartitionId,
 }
 
 /// Keys from the first up to, without, the second, all of one family.
@@ -107,15 +107,15 @@ pub type Part = (Family, Key, Key);
 
 impl Families {
     pub fn new(group: PartitionId) -> Self {
-        Self {
-            group: group.0.to_be_bytes(),
-        }
+        Self { group }
     }
 
     /// Where the row with this key is.
     pub fn of(self, key: &[u8]) -> Family {
         match key.split_first_chunk::<2>() {
-            Some((group, [tag, ..])) if *group == self.group => Family::of_table(*tag),
+            Some((group, [tag, ..])) if *group == self.group.0.to_be_bytes() => {
+                Family::of_table(*tag)
+            }
             // No key of this group, or none at all: only tests have such.
             _ => Family::Others,
         }
@@ -138,13 +138,11 @@ impl Families {
                 parts.push((family, Key::from(begin), Key::from(end)));
             }
         };
-        let mut begin: Vec<u8> = Vec::new();
+        let mut begin = Key::default();
         for family in Family::ALL {
-            let Some(table) = family.table() else {
+            let Some((own, end)) = self.range(family) else {
                 continue;
             };
-            let own = key::prefix(PartitionId(u16::from_be_bytes(self.group)), table);
-            let end = key::after_prefix(&own).expect("a table's prefix is not all 0xff");
             add(Family::Others, &begin, &own);
             add(family, &own, &end);
             begin = end;
@@ -155,8 +153,7 @@ impl Families {
 
     /// The range of keys of a family that is not that of the others.
     pub fn range(self, family: Family) -> Option<(Key, Key)> {
-        let group = PartitionId(u16::from_be_bytes(self.group));
-        let own = key::prefix(group, family.table()?);
+        let own = key::prefix(self.group, family.table()?);
         let end = key::after_prefix(&own).expect("a table's prefix is not all 0xff");
         Some((Key::from(&own), end.into()))
     }
@@ -168,7 +165,9 @@ mod tests {
 
     use super::*;
 
-    const FAMILIES: Families = Families { group: [0, 1] };
+    const FAMILIES: Families = Families {
+        group: PartitionId(1),
+    };
 
     fn some_key() -> impl Strategy<Value = Vec<u8>> {
         let group = prop_oneof![4 => Just(1_u8), 1 => 0..3_u8];
