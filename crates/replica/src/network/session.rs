@@ -90,6 +90,16 @@ impl InFlight {
     pub fn is_ambiguous(&self) -> bool {
         self.is_ambiguous.load(Relaxed)
     }
+
+    /// Returns when there are entries after the one that was sent last; or when all is answered, and a commit has
+    /// waited for entries long enough.
+    async fn wait_for_entries(&self, sent: u64) {
+        let shared = &self.shared;
+        let has_entries = || shared.has_appended_beyond(sent);
+        shared.until(|| has_entries() || self.is_empty()).await;
+        // Whether they come or not, there is something to ask for.
+        let _ = timeout(COMMIT_WAIT, shared.until(has_entries)).await;
+    }
 }
 
 /// The requests, until the session is over.
@@ -150,18 +160,6 @@ where
         let sent = Some(last.map_or(0, |last| last.index()));
         Some((request, (input, in_flight, sent)))
     })
-}
-
-impl InFlight {
-    /// Returns when there are entries after the one that was sent last; or when all is answered, and a commit has
-    /// waited for entries long enough.
-    async fn wait_for_entries(&self, sent: u64) {
-        let shared = &self.shared;
-        let has_entries = || shared.has_appended_beyond(sent);
-        shared.until(|| has_entries() || self.is_empty()).await;
-        // Whether they come or not, there is something to ask for.
-        let _ = timeout(COMMIT_WAIT, shared.until(has_entries)).await;
-    }
 }
 
 #[cfg(test)]

@@ -443,7 +443,7 @@ impl Links {
         self.state().lossy.insert((from, to));
     }
 
-    /// All links are well again.
+    /// From now on nothing arrives at a node, or all does again.
     pub fn set_deaf(&self, node: u64, is_deaf: bool) {
         if is_deaf {
             self.state().deaf.insert(node);
@@ -452,6 +452,7 @@ impl Links {
         }
     }
 
+    /// All links are well again; a deaf node stays so.
     pub fn heal(&self) {
         let mut state = self.state();
         state.cut.clear();

@@ -1,5 +1,6 @@
 //! In the place of `crates/store/src/log.rs` and its writer thread: the same queue, the same tail in memory
-//! (that file is the real one, as is that of the committed positions), the same rule that everything which waits goes into one batch with one sync.
+//! (that file is the real one, as is that of the committed positions), the same rule that everything which waits goes
+//! into one batch with one sync.
 
 use std::{
     collections::{BTreeMap, VecDeque},
