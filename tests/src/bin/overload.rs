@@ -37,6 +37,20 @@ struct Arguments {
     /// A gRPC call for each start, as clients without the SDK make it; else by streams, as the SDK does.
     #[arg(long)]
     calls: bool,
+    /// Only this part.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+}
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Starts of a flow with one built-in step.
+    Starts,
+    /// Executions with one worker step.
+    Steps,
+    /// A quiet flow beside one that floods.
+    Beside,
 }
 
 impl Arguments {
@@ -89,98 +103,146 @@ async fn run(arguments: &Arguments, cores: Option<&str>) -> Result<()> {
     }
     let cluster = builder.start().await?;
     let client = cluster.client().await?;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let worker = Worker::builder(cluster.endpoints())
-        .component("overload", async |task: TaskContext| {
-            Ok(Outcome::message(task.message()))
-        })
-        .concurrency(WORKER_CONCURRENCY);
-    let worker = tokio::spawn(worker.run_until(async { drop(stopped.await) }));
-    let plain = flow(&client, "plain", "log").await?;
-    let other = flow(&client, "other", "log").await?;
-    let worked = flow(&client, "worked", "overload").await?;
     let node = cluster.node(cluster.leader_of(1).await?);
-    let (endpoint, pid) = (node.endpoint(), node.pid().context("it runs")?);
-    let length = Duration::from_secs(arguments.seconds);
-
-    println!("\n== starts of a flow with one built-in step");
-    let callers = arguments.callers(&endpoint, &plain, "p")?;
-    let idle = callers.closed_loop(1, Duration::from_secs(2)).await;
-    let best = Best::find(&callers, length).await;
-    let used = Used::now(pid)?;
-    let flood = callers.open_loop(best.rate * arguments.times, length).await;
-    used.show(pid)?;
-    let recovery = recovery(&callers, quantile_ms(&idle.ok_us, 990), flood.ended).await;
-    let best = best.again(&callers, length).await;
-    show("overload", &flood, best);
-    show_memory(pid)?;
-    println!("as fast as before {recovery:.1?} after the last call was sent (promised: 5 s)");
-
-    println!("\n== executions with one worker step; at most {FLOW_BACKLOG} steps may wait");
-    let waiting = arguments
-        .callers(&endpoint, &worked, "w")?
-        .waiting(Duration::from_secs(20));
-    let best_worked = Best::find(&waiting, length).await;
-    let callers = arguments.callers(&endpoint, &worked, "o")?;
-    let completed = || async {
-        let metrics = http::metrics(&node.http).await?;
-        Ok::<f64, anyhow::Error>(
-            metrics
-                .get("tidemill_task_completed_total")
-                .copied()
-                .unwrap_or_default(),
-        )
+    let under = Under {
+        arguments,
+        cluster: &cluster,
+        client: &client,
+        http: &node.http,
+        endpoint: node.endpoint(),
+        pid: node.pid().context("it runs")?,
+        length: Duration::from_secs(arguments.seconds),
     };
-    let before = completed().await?;
-    let used = Used::now(pid)?;
-    let flood = callers
-        .open_loop(best_worked.rate * arguments.times, length)
-        .await;
-    used.show(pid)?;
-    let done = completed().await? - before;
-    let ended = done / length.as_secs_f64();
-    let begun = Instant::now();
-    while begun.elapsed() < RECOVERY_MAX && completed().await? - before < flood.ok_us.len() as f64 {
-        sleep(Duration::from_millis(100)).await;
+    let is_asked = |part| arguments.only.is_none_or(|only| only == part);
+    if is_asked(Part::Starts) {
+        under.starts().await?;
     }
-    let end = flood.ended.unwrap_or(begun);
-    let backlog_done = end.elapsed();
-    let best_worked = best_worked.again(&waiting, length).await;
-    show("overload", &flood, best_worked);
-    println!(
-        "completed meanwhile: {ended:.0}/s, {:.0} % of the best",
-        100.0 * ended / best_worked
-    );
-    println!("what was acknowledged was done {backlog_done:.1?} after the last call was sent");
-    show_memory(pid)?;
-
-    println!("\n== a flow beside one that floods");
-    let alone = victim(&endpoint, &other, "a", length).await?;
-    let flooding = arguments.callers(&endpoint, &plain, "f")?;
-    let rate = best * arguments.times;
-    let flooding = tokio::spawn(async move { flooding.open_loop(rate, length).await });
-    let beside = victim(&endpoint, &other, "b", length).await?;
-    let flood = flooding.await?;
-    show("the flood", &flood, best);
-    let (a, b) = (
-        quantile_ms(&alone.ok_us, 990),
-        quantile_ms(&beside.ok_us, 990),
-    );
-    for (what, run) in [("alone: ", &alone), ("beside:", &beside)] {
-        println!(
-            "{what} p50 {:.1} ms, p99 {:.1} ms; {} of {} acknowledged, {} shed",
-            quantile_ms(&run.ok_us, 500),
-            quantile_ms(&run.ok_us, 990),
-            run.ok_us.len(),
-            run.sent,
-            run.shed_us.len()
-        );
+    if is_asked(Part::Steps) {
+        under.steps().await?;
     }
-    println!("its p99 is {:.1} times that alone (promised: 2)", b / a);
-    show_memory(pid)?;
-    let _ = stop.send(());
-    worker.await??;
+    if is_asked(Part::Beside) {
+        under.beside().await?;
+    }
     Ok(())
+}
+
+/// The leader's node, and what it is put under.
+struct Under<'a> {
+    arguments: &'a Arguments,
+    cluster: &'a Cluster,
+    client: &'a Client,
+    http: &'a str,
+    endpoint: String,
+    pid: u32,
+    length: Duration,
+}
+
+impl Under<'_> {
+    fn callers(&self, flow: &str, prefix: &str) -> Result<Callers> {
+        self.arguments.callers(&self.endpoint, flow, prefix)
+    }
+
+    async fn starts(&self) -> Result<()> {
+        println!("\n== starts of a flow with one built-in step");
+        let plain = flow(self.client, "plain", "log").await?;
+        let callers = self.callers(&plain, "p")?;
+        let idle = callers.closed_loop(1, Duration::from_secs(2)).await;
+        let best = Best::find(&callers, self.length).await;
+        let flood = self.flood(&callers, best.rate).await?;
+        let recovery = recovery(&callers, quantile_ms(&idle.ok_us, 990), flood.ended).await;
+        let best = best.again(&callers, self.length).await;
+        show("overload", &flood, best);
+        show_memory(self.pid)?;
+        println!("as fast as before {recovery:.1?} after the last call was sent (promised: 5 s)");
+        Ok(())
+    }
+
+    async fn steps(&self) -> Result<()> {
+        println!("\n== executions with one worker step; at most {FLOW_BACKLOG} steps may wait");
+        let worked = flow(self.client, "worked", "overload").await?;
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let worker = Worker::builder(self.cluster.endpoints())
+            .component("overload", async |task: TaskContext| {
+                Ok(Outcome::message(task.message()))
+            })
+            .concurrency(WORKER_CONCURRENCY);
+        let worker = tokio::spawn(worker.run_until(async { drop(stopped.await) }));
+        let waiting = self.callers(&worked, "w")?.waiting(Duration::from_secs(20));
+        let best = Best::find(&waiting, self.length).await;
+        let before = self.completed().await?;
+        let callers = self.callers(&worked, "o")?;
+        let flood = self.flood(&callers, best.rate).await?;
+        let done = self.completed().await? - before;
+        let ended = done / self.length.as_secs_f64();
+        let begun = Instant::now();
+        while begun.elapsed() < RECOVERY_MAX
+            && self.completed().await? - before < flood.ok_us.len() as f64
+        {
+            sleep(Duration::from_millis(100)).await;
+        }
+        let end = flood.ended.unwrap_or(begun);
+        let backlog_done = end.elapsed();
+        let best = best.again(&waiting, self.length).await;
+        show("overload", &flood, best);
+        println!(
+            "completed meanwhile: {ended:.0}/s, {:.0} % of the best",
+            100.0 * ended / best
+        );
+        println!("what was acknowledged was done {backlog_done:.1?} after the last call was sent");
+        show_memory(self.pid)?;
+        let _ = stop.send(());
+        worker.await??;
+        Ok(())
+    }
+
+    /// Steps that workers have completed.
+    async fn completed(&self) -> Result<f64> {
+        let metrics = http::metrics(self.http).await?;
+        let completed = metrics.get("tidemill_task_completed_total");
+        Ok(completed.copied().unwrap_or_default())
+    }
+
+    async fn beside(&self) -> Result<()> {
+        println!("\n== a flow beside one that floods");
+        let (quiet, loud) = (
+            flow(self.client, "quiet", "log").await?,
+            flow(self.client, "loud", "log").await?,
+        );
+        let callers = self.callers(&loud, "f")?;
+        let best = Best::find(&callers, self.length).await;
+        let alone = victim(&self.endpoint, &quiet, "a", self.length).await?;
+        let (flood, beside) = tokio::join!(
+            self.flood(&callers, best.rate),
+            victim(&self.endpoint, &quiet, "b", self.length)
+        );
+        let (flood, beside) = (flood?, beside?);
+        let best = best.again(&callers, self.length).await;
+        show("the flood", &flood, best);
+        for (what, run) in [("alone: ", &alone), ("beside:", &beside)] {
+            println!(
+                "{what} p50 {:.1} ms, p99 {:.1} ms; {} of {} acknowledged, {} shed",
+                quantile_ms(&run.ok_us, 500),
+                quantile_ms(&run.ok_us, 990),
+                run.ok_us.len(),
+                run.sent,
+                run.shed_us.len()
+            );
+        }
+        println!(
+            "its p99 is {:.1} times that alone (promised: 2)",
+            quantile_ms(&beside.ok_us, 990) / quantile_ms(&alone.ok_us, 990)
+        );
+        show_memory(self.pid)
+    }
+
+    /// So many times the best rate, with the CPU that it took.
+    async fn flood(&self, callers: &Callers, best: f64) -> Result<Outcomes> {
+        let used = Used::now(self.pid)?;
+        let rate = best * self.arguments.times;
+        let flood = callers.open_loop(rate, self.length).await;
+        used.show(self.pid)?;
+        Ok(flood)
+    }
 }
 
 /// A quiet flow's caller, on a thread of its own: it is to see the server's queues, not those of the callers that flood.
