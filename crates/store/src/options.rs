@@ -49,7 +49,7 @@ impl Default for StoreOptions {
             state_memory_bytes: 64 * MIB,
             log_memory_bytes: 32 * MIB,
             log_tail_bytes: 16 * MIB,
-            wal_bytes_max: 256 * MIB as u64,
+            wal_bytes_max: 64 * MIB as u64,
             open_files_max: 512,
             verify_log: true,
             on_fail_stop: None,

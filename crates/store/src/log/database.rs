@@ -29,8 +29,9 @@ const POSITIONS_FAMILY: &str = "default";
 const FAMILY_MEMORY_BYTES: usize = 16 << 20;
 /// Files at level 0 before they move down.
 const FLUSHED_FILES: i32 = 2;
-/// WAL files kept for reuse: a sync of a file that does not grow leaves the file system's journal alone.
-const WAL_FILES_RECYCLED: usize = 4;
+/// WAL files kept for reuse: a sync of a file that does not grow leaves the file system's journal alone. All that the WAL's
+/// bound lets go at once have to be among them, or the next ones grow.
+const WAL_FILES_RECYCLED: usize = 6;
 const LEVELS: i32 = 2;
 /// The last level may hold all: nothing but purging makes the log smaller.
 const LEVEL_BYTES: u64 = 1 << 50;

@@ -1,6 +1,11 @@
 //! Order, group commit, and what is there after reopening.
 
-use std::sync::{Arc, Mutex, mpsc::sync_channel};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, mpsc::sync_channel},
+};
 
 use bytes::Bytes;
 use tidemill_rows::Mutation;
@@ -233,6 +238,47 @@ fn purging_deletes_files() {
     let store = NodeStore::open(dir.path(), &identity(), options).expect("open");
     assert_eq!(read_all(&store.log(GROUP), 3951).len(), 49);
     assert_eq!(read_all(&store.log(PartitionId(2)), 0).len(), 5);
+}
+
+/// With their lengths; RocksDB may rename or delete them meanwhile.
+fn wal_files(dir: &Path) -> BTreeMap<PathBuf, u64> {
+    let listed = fs::read_dir(dir.join("log")).expect("list");
+    let paths = listed.map(|entry| entry.expect("entry").path());
+    paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .filter_map(|path| {
+            let bytes = path.metadata().ok()?.len();
+            Some((path, bytes))
+        })
+        .collect()
+}
+
+/// A sync of a file that grows waits for the file system's journal, and for whoever else writes to it.
+#[test]
+fn wal_files_are_used_again_and_do_not_grow() {
+    let dir = tempfile::tempdir().expect("dir");
+    let store = NodeStore::open(dir.path(), &identity(), StoreOptions::default()).expect("open");
+    // Of a group that is busy and one that is not, with positions: they hold on to the WAL until they are flushed.
+    let (log, idle) = (store.log(GROUP), store.log(PartitionId(2)));
+    append(&idle, 0..1, 100);
+    let begun = 2 * StoreOptions::default().wal_bytes_max;
+    let (mut next, mut seen, mut rotations) = (0, BTreeSet::new(), 0);
+    while store.stats().appended_bytes < 2 * begun {
+        log.save_committed(Bytes::from_static(b"committed"));
+        append(&log, next..next + 4, 256 << 10);
+        next += 4;
+        if store.stats().appended_bytes < begun {
+            seen.extend(wal_files(dir.path()).into_keys());
+            continue;
+        }
+        for (path, bytes) in wal_files(dir.path()) {
+            if seen.insert(path.clone()) {
+                rotations += 1;
+                assert!(bytes > 8 * MIB as u64, "{}: {bytes} bytes", path.display());
+            }
+        }
+    }
+    assert!(rotations >= 4, "{rotations}");
 }
 
 #[test]
