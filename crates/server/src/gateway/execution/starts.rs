@@ -33,7 +33,7 @@ use crate::{
 const RPC: &str = "ExecutionService/StartExecution";
 
 /// Starts that are taken before others of the node have their turn: each costs some microseconds.
-const STARTS_PER_TURN: usize = 64;
+const STARTS_PER_TURN: usize = 16;
 /// To send a start away like another costs a small part of what it costs to take one.
 const REFUSED_PER_TAKEN: usize = 32;
 /// So many are asked for before their answers are looked at: once one is refused, those after it need not ask.
