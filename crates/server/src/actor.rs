@@ -5,6 +5,7 @@
 //! means is decided by `core`, what becomes durable by `replica`. Must never: answer before the batch
 //! is applied, decide on state that a failed proposal has made doubtful, or await anything slow.
 
+mod company;
 mod counts;
 mod end;
 mod epoch;

@@ -1,8 +1,8 @@
 //! One epoch: commands in, batches out, answers when they are applied.
 //!
-//! Group commit: whatever is ready when a batch leaves goes into the next one. Up to
-//! [`BATCHES_IN_FLIGHT_MAX`] are on their way at once; the decider's ledger knows what they will have
-//! written. The epoch ends at the first error: nothing that was decided after it may stand.
+//! Group commit: whatever is ready when a batch leaves goes into the next one. Several are on their way at once
+//! ([`Pace`] says how many); the decider's ledger knows what they will have written. The epoch ends at the first
+//! error: nothing that was decided after it may stand.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -17,7 +17,7 @@ use tidemill_replica::ProposeError;
 use tidemill_rows::Epoch;
 use tidemill_types::{
     ErrorClass, Timestamp,
-    limits::{BATCH_BYTES_MAX, BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX, MAILBOX_COMMANDS_MAX},
+    limits::{BATCH_BYTES_MAX, COMMANDS_PER_TURN_MAX, MAILBOX_COMMANDS_MAX},
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -292,7 +292,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         }
         let now = Instant::now();
         let in_flight = self.batches_in_flight;
-        if in_flight >= BATCHES_IN_FLIGHT_MAX || !self.pace.may_send(in_flight, now) {
+        if !self.pace.may_send(in_flight, now) {
             return Ok(());
         }
         let sent = self.pace.sent(self.decider.batch_len(), in_flight, now);
@@ -314,6 +314,8 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
         counts.batch_bytes.observe(batch.bytes().len() as f64);
         self.batch_commands = 0;
         self.batches_in_flight += 1;
+        let is_mixed = self.backlog.batch_leaves(now);
+        self.pace.keep_short(is_mixed);
         self.in_flight.push_back(InFlight {
             outcome: Outcome::Batch {
                 seq,
@@ -330,6 +332,7 @@ impl<'a, D: Supervised> EpochRun<'a, D> {
     /// flight they wait for the proof that no other leader has changed what they rest on.
     fn release_unchanged(&mut self) {
         self.batch_commands = 0;
+        self.backlog.batch_leaves(Instant::now());
         let effects = self.decider.take_effects();
         if let Some(last) = self.in_flight.back_mut() {
             last.waiting.append(&mut self.waiting);

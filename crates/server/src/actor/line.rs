@@ -25,7 +25,7 @@ use tidemill_types::{
 };
 use tokio::time::Instant;
 
-use super::Envelope;
+use super::{Envelope, company::Company};
 
 /// New work is shed when the mailbox has less than this part of its places left.
 const NEW_WORK_SHED_DIVISOR: usize = 4;
@@ -166,6 +166,7 @@ pub(super) struct Backlog<D: Decider> {
     new_work: Turns<FlowId, Envelope<D>>,
     /// Commands of progress decided since the last of new work.
     progress_in_a_row: u32,
+    company: Company,
 }
 
 impl<D: Decider> Backlog<D> {
@@ -175,6 +176,7 @@ impl<D: Decider> Backlog<D> {
             progress: VecDeque::new(),
             new_work: Turns::default(),
             progress_in_a_row: 0,
+            company: Company::new(Instant::now()),
         }
     }
 
@@ -199,7 +201,16 @@ impl<D: Decider> Backlog<D> {
             return Some(envelope);
         }
         self.progress_in_a_row = 0;
-        self.new_work.pop().map(|(_, envelope)| envelope)
+        let (owner, envelope) = self.new_work.pop()?;
+        self.company.joins(owner);
+        Some(envelope)
+    }
+
+    /// The batch with all that was popped leaves. True while a quiet flow's work is beside a flood's.
+    pub(super) fn batch_leaves(&mut self, now: Instant) -> bool {
+        let waiting = &self.new_work;
+        self.company.leaves(now, |owner| waiting.len_of(owner) > 0);
+        self.company.is_mixed()
     }
 
     pub(super) fn is_empty(&self) -> bool {

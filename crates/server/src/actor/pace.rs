@@ -1,26 +1,39 @@
-//! How large a batch may get, so that what is on its way is soon there.
+//! How large a batch may get and how many are on their way, so that what is on its way is soon there.
 //!
 //! Larger batches cost less for each command, but all who come wait behind what is in flight: beyond what
 //! keeps the log busy, a larger batch only makes everybody wait longer. How long a commit takes when nothing else
 //! is on its way is measured now and then; batches get smaller while commits take several times as long, and
 //! larger again when they do not. This is the idea of the delay-based limits of TCP Vegas (Brakmo and
 //! Peterson, 1995) and of Netflix's concurrency-limits.
+//!
+//! While a quiet flow is beside one that floods (`company`), batches are kept short, and fewer.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
-use tidemill_types::limits::{BATCH_ROWS_MAX, BATCH_ROWS_MIN};
+use tidemill_types::limits::{BATCH_ROWS_MAX, BATCH_ROWS_MIN, BATCHES_IN_FLIGHT_MAX};
 use tokio::time::Instant;
 
 /// A commit may take so many times as long as one that has the log for itself.
 const WAIT_TIMES: u32 = 3;
 /// Below this it is not worth while to make batches smaller.
 const WAIT_MIN: Duration = Duration::from_millis(8);
+/// The same where batches are kept short: what a batch costs by itself is then about what its commands cost.
+const SHORT_WAIT_MIN: Duration = Duration::from_millis(2);
+/// One is written while the other is made; more would only wait.
+const SHORT_IN_FLIGHT_MAX: usize = 2;
 /// Above this batches get smaller even where the log is slow.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 /// A commit is measured alone at least this often.
 const MEASURED_EVERY: Duration = Duration::from_secs(2);
+/// The least of so many measurements counts: on a busy processor most of them have waited for it.
+const MEASUREMENTS: usize = 8;
 /// Of a change that one commit suggests, this part is made.
 const GAIN: f64 = 0.25;
+
+/// Room for more than so many times what batches have is given up, this part by each, and found again in some
+/// batches: whoever floods a node that had little to do does not begin with as much as it can hold.
+const UNUSED_TIMES: f64 = 2.0;
+const FORGOTTEN: f64 = 15.0 / 16.0;
 
 /// The batch that was being made when the measurement fell due may be a large one; the next one is small,
 /// unless a single command makes it large.
@@ -28,9 +41,12 @@ const TRIES: u8 = 2;
 
 /// See the module.
 pub(super) struct Pace {
+    /// Most rows of a batch, and of a short one.
     rows: f64,
-    /// How long a commit of few rows takes that has the log for itself.
-    alone: Duration,
+    short_rows: f64,
+    is_short: bool,
+    /// How long commits of few rows took that had the log for themselves, the last ones.
+    alone: VecDeque<Duration>,
     measured: Instant,
     tries: u8,
 }
@@ -41,13 +57,16 @@ pub(super) struct Sent {
     pub(super) at: Instant,
     rows: usize,
     is_measure: bool,
+    is_short: bool,
 }
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             rows: BATCH_ROWS_MAX as f64,
-            alone: Duration::ZERO,
+            short_rows: BATCH_ROWS_MIN as f64,
+            is_short: false,
+            alone: VecDeque::with_capacity(MEASUREMENTS),
             measured: now,
             tries: 0,
         }
@@ -58,12 +77,28 @@ impl Pace {
         if self.is_due(now) {
             return BATCH_ROWS_MIN;
         }
-        self.rows as usize
+        self.rows_max() as usize
+    }
+
+    const fn rows_max(&self) -> f64 {
+        match self.is_short {
+            true => self.short_rows,
+            false => self.rows,
+        }
+    }
+
+    /// From now on batches are short, or as large as is worth while.
+    pub(super) const fn keep_short(&mut self, is_short: bool) {
+        self.is_short = is_short;
     }
 
     /// Whether a batch may leave with so many in flight: none may while one is to be measured alone.
     pub(super) fn may_send(&self, in_flight: usize, now: Instant) -> bool {
-        in_flight == 0 || !self.is_due(now)
+        let most = match self.is_short {
+            true => SHORT_IN_FLIGHT_MAX,
+            false => BATCHES_IN_FLIGHT_MAX,
+        };
+        in_flight == 0 || (in_flight < most && !self.is_due(now))
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -84,6 +119,7 @@ impl Pace {
             at: now,
             rows,
             is_measure,
+            is_short: self.is_short,
         }
     }
 
@@ -91,28 +127,30 @@ impl Pace {
     pub(super) fn applied(&mut self, sent: Sent, now: Instant) {
         let took = now.saturating_duration_since(sent.at);
         if sent.is_measure {
-            self.alone = match self.alone {
-                Duration::ZERO => took,
-                before => (before * 7 + took) / 8,
-            };
+            self.alone.truncate(MEASUREMENTS - 1);
+            self.alone.push_front(took);
         }
-        let wait = (self.alone * WAIT_TIMES).clamp(WAIT_MIN, WAIT_MAX);
+        let alone = self.alone.iter().min().copied().unwrap_or_default();
+        // It says something about batches of its kind.
+        let (rows, wait_min) = match sent.is_short {
+            true => (&mut self.short_rows, SHORT_WAIT_MIN),
+            false => (&mut self.rows, WAIT_MIN),
+        };
+        let wait = (alone * WAIT_TIMES).clamp(wait_min, WAIT_MAX);
         let ratio = wait.as_secs_f64() / took.as_secs_f64().max(f64::EPSILON);
+        let used = sent.rows as f64;
         // A batch that had room says nothing about larger ones.
-        if ratio < 1.0 || sent.rows >= self.rows as usize {
-            let factor = 1.0 + GAIN * (ratio.clamp(0.5, 2.0) - 1.0);
-            let (least, most) = (BATCH_ROWS_MIN as f64, BATCH_ROWS_MAX as f64);
-            self.rows = (self.rows * factor).clamp(least, most);
+        if ratio < 1.0 || used >= rows.floor() {
+            *rows *= 1.0 + GAIN * (ratio.clamp(0.5, 2.0) - 1.0);
+        } else if used * UNUSED_TIMES < *rows {
+            *rows = (*rows * FORGOTTEN).max(used * UNUSED_TIMES);
         }
+        *rows = rows.clamp(BATCH_ROWS_MIN as f64, BATCH_ROWS_MAX as f64);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
-    use tidemill_types::limits::BATCHES_IN_FLIGHT_MAX;
-
     use super::*;
 
     /// A log that works off so many rows in a second, and needs so long for a batch of none.
@@ -127,7 +165,7 @@ mod tests {
         let (mut now, mut free, mut rows) = (start, start, 0);
         let mut took = VecDeque::new();
         while now - start < Duration::from_secs(30) {
-            while in_flight.len() < BATCHES_IN_FLIGHT_MAX && pace.may_send(in_flight.len(), now) {
+            while pace.may_send(in_flight.len(), now) {
                 let sent = pace.sent(pace.rows(now), in_flight.len(), now);
                 let work = Duration::from_secs_f64(sent.rows as f64 / log.rows_per_second);
                 free = free.max(now) + work;
@@ -168,6 +206,51 @@ mod tests {
         let (rate, longest) = flood(&log, &mut Pace::new(start), start);
         assert!(longest < Duration::from_millis(120), "{longest:?}");
         assert!(rate > 180_000.0, "{rate}");
+    }
+
+    #[test]
+    fn beside_a_quiet_flow_commits_take_little_longer_than_alone() {
+        let quick = Log {
+            rows_per_second: 400_000.0,
+            latency: Duration::from_micros(500),
+        };
+        let slow = Log {
+            rows_per_second: 400_000.0,
+            latency: Duration::from_millis(20),
+        };
+        for (log, longest_max) in [
+            (quick, SHORT_WAIT_MIN * 2),
+            (slow, Duration::from_millis(50)),
+        ] {
+            let start = Instant::now();
+            let mut pace = Pace::new(start);
+            pace.keep_short(true);
+            let (rate, longest) = flood(&log, &mut pace, start);
+            assert!(longest < longest_max, "{longest:?}");
+            assert!(rate > 0.5 * log.rows_per_second, "{rate}");
+            // What short ones have taught is not held against large ones.
+            pace.keep_short(false);
+            assert_eq!(pace.rows as usize, BATCH_ROWS_MAX);
+        }
+    }
+
+    #[test]
+    fn room_that_is_not_used_is_given_up() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        let quick = Duration::from_millis(1);
+        let mut batch = |rows, times| {
+            for _ in 0..times {
+                let sent = pace.sent(rows, 1, now);
+                pace.applied(sent, now + quick);
+            }
+            pace.rows as usize
+        };
+        assert_eq!(batch(1_900, 100), 3_800);
+        // One small one among large ones takes little.
+        assert!(batch(10, 1) > 3_500);
+        assert_eq!(batch(10, 100), BATCH_ROWS_MIN);
+        assert_eq!(batch(BATCH_ROWS_MAX, 20), BATCH_ROWS_MAX, "and found again");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! depends on how fast the machine is.
 
 use tidemill_types::limits::{
-    BATCH_ROWS_MAX, BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX, MAILBOX_BYTES_MAX,
-    MAILBOX_WAIT_MS_MAX,
+    BATCH_ROWS_MAX, BATCH_ROWS_MIN, BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX,
+    MAILBOX_BYTES_MAX, MAILBOX_WAIT_MS_MAX,
 };
 
 use super::{super::line::NEW_WORK_MAX, *};
@@ -165,4 +165,24 @@ async fn a_turn_has_so_many_commands_and_a_batch_so_many_rows() {
     assert_eq!(fixture.log.proposed(), proposed + BATCHES_IN_FLIGHT_MAX);
     fixture.log.release_all();
     settled(|| fixture.decided() == decided + fitting + 500).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_a_quiet_flow_the_batches_of_a_flood_are_few_and_short() {
+    let fixture = busy().await;
+    fixture.log.hold();
+    let mut asks = Vec::new();
+    for row in 0..1_000 {
+        asks.extend(wait_for(&fixture, &format!("a{row}"), 1).await);
+    }
+    asks.extend(wait_for(&fixture, "b", 1).await);
+    let (proposed, decided) = (fixture.log.proposed(), fixture.decided());
+    fixture.log.release_epochs();
+    // The first one has a turn's work and shows who is there; the next two are short, and the last of them has to wait.
+    let most = COMMANDS_PER_TURN_MAX + 2 * BATCH_ROWS_MIN;
+    settled(|| fixture.decided() >= decided + most).await;
+    assert_eq!(fixture.decided(), decided + most);
+    assert_eq!(fixture.log.proposed(), proposed + 2);
+    fixture.log.release_all();
+    all_done(asks).await;
 }
