@@ -29,9 +29,8 @@ const POSITIONS_FAMILY: &str = "default";
 const FAMILY_MEMORY_BYTES: usize = 16 << 20;
 /// Files at level 0 before they move down.
 const FLUSHED_FILES: i32 = 2;
-/// WAL files kept for reuse: a sync of a file that does not grow leaves the file system's journal alone. All that the WAL's
-/// bound lets go at once have to be among them, or the next ones grow.
-const WAL_FILES_RECYCLED: usize = 6;
+/// The WAL has a file for each time that memory fills up; when its bound is reached, so many more are there at most.
+const WAL_FILES_BEYOND_BOUND: usize = 2;
 const LEVELS: i32 = 2;
 /// The last level may hold all: nothing but purging makes the log smaller.
 const LEVEL_BYTES: u64 = 1 << 50;
@@ -57,16 +56,24 @@ fn database_options(store: &StoreOptions, exists: bool) -> Options {
     // The only mode that may be used with recycled files, whose ends look damaged by nature. What it
     // would take for an end too early is found by comparing with the mark.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    options.set_recycle_log_file_num(WAL_FILES_RECYCLED);
+    // A sync of a file that does not grow leaves the file system's journal alone. All files that the bound lets go at
+    // once are kept for reuse, or the next ones grow.
+    let files_within_bound = store.wal_bytes_max as usize / family_memory_bytes(store);
+    options.set_recycle_log_file_num(files_within_bound + WAL_FILES_BEYOND_BOUND);
     options.set_max_total_wal_size(store.wal_bytes_max);
     options.set_db_write_buffer_size(store.log_memory_bytes);
     options.set_avoid_unnecessary_blocking_io(true);
     options
 }
 
+/// What one group's entries take in memory before they are flushed.
+fn family_memory_bytes(store: &StoreOptions) -> usize {
+    FAMILY_MEMORY_BYTES.min(store.log_memory_bytes).max(1)
+}
+
 fn family_options(store: &StoreOptions, memory: &SharedMemory) -> Options {
     let mut options = Options::default();
-    options.set_write_buffer_size(FAMILY_MEMORY_BYTES.min(store.log_memory_bytes));
+    options.set_write_buffer_size(family_memory_bytes(store));
     options.set_max_write_buffer_number(4);
     options.set_num_levels(LEVELS);
     options.set_level_compaction_dynamic_level_bytes(false);

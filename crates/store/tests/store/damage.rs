@@ -11,18 +11,7 @@ use tidemill_rows::{Key, Mutation};
 use tidemill_store::{NodeStore, OpenError, StoreError};
 use tidemill_types::ErrorClass;
 
-use super::{GROUP, append, identity, open, read_all, small, sync};
-
-fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(dir)
-        .expect("list")
-        .map(|entry| entry.expect("entry").path())
-        .filter(|path| path.extension().is_some_and(|found| found == extension))
-        .filter(|path| path.metadata().expect("metadata").len() > 0)
-        .collect();
-    files.sort();
-    files
-}
+use super::{GROUP, append, files, identity, open, read_all, small, sync};
 
 fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).expect("read");
@@ -40,7 +29,7 @@ fn open_error(dir: &Path) -> StoreError {
 
 /// The newest WAL file and how much of it was written: a recycled or preallocated file is longer.
 fn wal(dir: &Path) -> (PathBuf, usize) {
-    let path = files(&dir.join("log"), "log").pop().expect("a WAL");
+    let path = files(&dir.join("log"), "log").pop_last().expect("a WAL").0;
     let bytes = fs::read(&path).expect("read");
     let used = bytes
         .iter()
@@ -163,7 +152,7 @@ fn recycled(dir: &Path) -> tidemill_store::LogStore {
     let mut inodes = std::collections::BTreeMap::new();
     for round in 0..1000 {
         append(&log, round * 10..(round + 1) * 10, 8000);
-        for path in files(&dir.join("log"), "log") {
+        for path in files(&dir.join("log"), "log").into_keys() {
             let inode = path.metadata().expect("metadata").ino();
             let first = inodes.entry(inode).or_insert_with(|| path.clone());
             if *first != path {
@@ -241,7 +230,7 @@ fn flips_in_table_files_of_the_log_are_found() {
     }
     let tables = files(&dir.path().join("log"), "sst");
     assert!(!tables.is_empty(), "something was flushed");
-    for table in tables {
+    for table in tables.keys() {
         let damaged = tempfile::tempdir().expect("dir");
         copy(dir.path(), damaged.path());
         let path = damaged
@@ -273,8 +262,9 @@ fn flips_in_table_files_of_state_are_found() {
         state.verify().expect("whole");
     }
     let table = files(&dir.path().join("state/1/00000000"), "sst")
-        .pop()
-        .expect("a table");
+        .pop_last()
+        .expect("a table")
+        .0;
     flip(&table, 3000);
     let store = open(dir.path());
     let state = store

@@ -1,9 +1,7 @@
 //! Order, group commit, and what is there after reopening.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
+    collections::BTreeSet,
     sync::{Arc, Mutex, mpsc::sync_channel},
 };
 
@@ -13,7 +11,7 @@ use tidemill_store::{NodeStore, StoreError, StoreOptions};
 use tidemill_types::{ErrorClass, PartitionId};
 
 use super::{
-    DEADLINE, GROUP, MIB, append, done, entry, identity, open, read_all, small, sync, wait,
+    DEADLINE, GROUP, MIB, append, done, entry, files, identity, open, read_all, small, sync, wait,
 };
 
 #[test]
@@ -240,19 +238,6 @@ fn purging_deletes_files() {
     assert_eq!(read_all(&store.log(PartitionId(2)), 0).len(), 5);
 }
 
-/// With their lengths; RocksDB may rename or delete them meanwhile.
-fn wal_files(dir: &Path) -> BTreeMap<PathBuf, u64> {
-    let listed = fs::read_dir(dir.join("log")).expect("list");
-    let paths = listed.map(|entry| entry.expect("entry").path());
-    paths
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .filter_map(|path| {
-            let bytes = path.metadata().ok()?.len();
-            Some((path, bytes))
-        })
-        .collect()
-}
-
 /// A sync of a file that grows waits for the file system's journal, and for whoever else writes to it.
 #[test]
 fn wal_files_are_used_again_and_do_not_grow() {
@@ -262,16 +247,17 @@ fn wal_files_are_used_again_and_do_not_grow() {
     let (log, idle) = (store.log(GROUP), store.log(PartitionId(2)));
     append(&idle, 0..1, 100);
     let begun = 2 * StoreOptions::default().wal_bytes_max;
+    let wal = dir.path().join("log");
     let (mut next, mut seen, mut rotations) = (0, BTreeSet::new(), 0);
     while store.stats().appended_bytes < 2 * begun {
         log.save_committed(Bytes::from_static(b"committed"));
         append(&log, next..next + 4, 256 << 10);
         next += 4;
         if store.stats().appended_bytes < begun {
-            seen.extend(wal_files(dir.path()).into_keys());
+            seen.extend(files(&wal, "log").into_keys());
             continue;
         }
-        for (path, bytes) in wal_files(dir.path()) {
+        for (path, bytes) in files(&wal, "log") {
             if seen.insert(path.clone()) {
                 rotations += 1;
                 assert!(bytes > 8 * MIB as u64, "{}: {bytes} bytes", path.display());

@@ -9,7 +9,9 @@ mod state;
 mod sync;
 
 use std::{
-    path::Path,
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
     sync::mpsc::{Receiver, sync_channel},
     time::Duration,
 };
@@ -81,6 +83,20 @@ fn entry(index: u64, salt: u8, len: usize) -> LogEntry {
 fn append(log: &LogStore, indexes: std::ops::Range<u64>, len: usize) {
     let entries = indexes.map(|index| entry(index, 0, len)).collect();
     sync(|done| log.append(entries, done)).expect("append");
+}
+
+/// The files of a folder with this extension that are not empty, with their lengths. RocksDB may rename or delete some
+/// meanwhile.
+fn files(dir: &Path, extension: &str) -> BTreeMap<PathBuf, u64> {
+    fs::read_dir(dir)
+        .expect("list")
+        .map(|entry| entry.expect("entry").path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .filter_map(|path| {
+            let bytes = path.metadata().ok()?.len();
+            (bytes > 0).then_some((path, bytes))
+        })
+        .collect()
 }
 
 fn read_all(log: &LogStore, from: u64) -> Vec<LogEntry> {
