@@ -51,8 +51,8 @@ impl Company {
         *self.batch.entry(owner).or_default() += 1;
     }
 
-    /// The batch leaves; `has_left` says who has more work waiting.
-    pub(super) fn leaves(&mut self, now: Instant, has_left: impl Fn(&FlowId) -> bool) {
+    /// The batch leaves; `has_left` says who has more work waiting. True while a quiet flow's work is beside a flood's.
+    pub(super) fn leaves(&mut self, now: Instant, has_left: impl Fn(&FlowId) -> bool) -> bool {
         let mut batch = Seen::default();
         while let Some((owner, count)) = self.batch.pop_first() {
             match has_left(&owner) {
@@ -68,10 +68,6 @@ impl Company {
         }
         // The first one is helped at once.
         self.is_mixed |= batch.is_mixed();
-    }
-
-    /// True while a quiet flow's work is beside a flood's.
-    pub(super) const fn is_mixed(&self) -> bool {
         self.is_mixed
     }
 }
@@ -92,8 +88,7 @@ mod tests {
             (0..*count).for_each(|_| company.joins(flow(*owner)));
         }
         let left: Vec<_> = left.iter().map(|owner| flow(*owner)).collect();
-        company.leaves(now, |owner| left.contains(owner));
-        company.is_mixed()
+        company.leaves(now, |owner| left.contains(owner))
     }
 
     #[test]

@@ -209,8 +209,7 @@ impl<D: Decider> Backlog<D> {
     /// The batch with all that was popped leaves. True while a quiet flow's work is beside a flood's.
     pub(super) fn batch_leaves(&mut self, now: Instant) -> bool {
         let waiting = &self.new_work;
-        self.company.leaves(now, |owner| waiting.len_of(owner) > 0);
-        self.company.is_mixed()
+        self.company.leaves(now, |owner| waiting.len_of(owner) > 0)
     }
 
     pub(super) fn is_empty(&self) -> bool {

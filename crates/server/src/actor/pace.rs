@@ -41,14 +41,21 @@ const TRIES: u8 = 2;
 
 /// See the module.
 pub(super) struct Pace {
-    /// Most rows of a batch, and of a short one.
-    rows: f64,
-    short_rows: f64,
+    large: Kind,
+    short: Kind,
     is_short: bool,
     /// How long commits of few rows took that had the log for themselves, the last ones.
     alone: VecDeque<Duration>,
     measured: Instant,
     tries: u8,
+}
+
+/// What batches of a kind are held to.
+struct Kind {
+    /// Most rows of one; follows how long they take.
+    rows: f64,
+    wait_min: Duration,
+    in_flight_max: usize,
 }
 
 /// What is known of a batch when it leaves.
@@ -63,8 +70,16 @@ pub(super) struct Sent {
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            rows: BATCH_ROWS_MAX as f64,
-            short_rows: BATCH_ROWS_MIN as f64,
+            large: Kind {
+                rows: BATCH_ROWS_MAX as f64,
+                wait_min: WAIT_MIN,
+                in_flight_max: BATCHES_IN_FLIGHT_MAX,
+            },
+            short: Kind {
+                rows: BATCH_ROWS_MIN as f64,
+                wait_min: SHORT_WAIT_MIN,
+                in_flight_max: SHORT_IN_FLIGHT_MAX,
+            },
             is_short: false,
             alone: VecDeque::with_capacity(MEASUREMENTS),
             measured: now,
@@ -77,13 +92,13 @@ impl Pace {
         if self.is_due(now) {
             return BATCH_ROWS_MIN;
         }
-        self.rows_max() as usize
+        self.kind().rows as usize
     }
 
-    const fn rows_max(&self) -> f64 {
+    const fn kind(&self) -> &Kind {
         match self.is_short {
-            true => self.short_rows,
-            false => self.rows,
+            true => &self.short,
+            false => &self.large,
         }
     }
 
@@ -94,11 +109,7 @@ impl Pace {
 
     /// Whether a batch may leave with so many in flight: none may while one is to be measured alone.
     pub(super) fn may_send(&self, in_flight: usize, now: Instant) -> bool {
-        let most = match self.is_short {
-            true => SHORT_IN_FLIGHT_MAX,
-            false => BATCHES_IN_FLIGHT_MAX,
-        };
-        in_flight == 0 || (in_flight < most && !self.is_due(now))
+        in_flight == 0 || (in_flight < self.kind().in_flight_max && !self.is_due(now))
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -132,11 +143,11 @@ impl Pace {
         }
         let alone = self.alone.iter().min().copied().unwrap_or_default();
         // It says something about batches of its kind.
-        let (rows, wait_min) = match sent.is_short {
-            true => (&mut self.short_rows, SHORT_WAIT_MIN),
-            false => (&mut self.rows, WAIT_MIN),
+        let Kind { rows, wait_min, .. } = match sent.is_short {
+            true => &mut self.short,
+            false => &mut self.large,
         };
-        let wait = (alone * WAIT_TIMES).clamp(wait_min, WAIT_MAX);
+        let wait = (alone * WAIT_TIMES).clamp(*wait_min, WAIT_MAX);
         let ratio = wait.as_secs_f64() / took.as_secs_f64().max(f64::EPSILON);
         let used = sent.rows as f64;
         // A batch that had room says nothing about larger ones.
@@ -230,7 +241,7 @@ mod tests {
             assert!(rate > 0.5 * log.rows_per_second, "{rate}");
             // What short ones have taught is not held against large ones.
             pace.keep_short(false);
-            assert_eq!(pace.rows as usize, BATCH_ROWS_MAX);
+            assert_eq!(pace.large.rows as usize, BATCH_ROWS_MAX);
         }
     }
 
@@ -244,7 +255,7 @@ mod tests {
                 let sent = pace.sent(rows, 1, now);
                 pace.applied(sent, now + quick);
             }
-            pace.rows as usize
+            pace.large.rows as usize
         };
         assert_eq!(batch(1_900, 100), 3_800);
         // One small one among large ones takes little.
@@ -262,7 +273,7 @@ mod tests {
             latency: Duration::from_millis(1),
         };
         flood(&slow, &mut pace, start);
-        assert_eq!(pace.rows as usize, BATCH_ROWS_MIN);
+        assert_eq!(pace.large.rows as usize, BATCH_ROWS_MIN);
         let quick = Log {
             rows_per_second: 1_000_000.0,
             latency: Duration::from_millis(1),
